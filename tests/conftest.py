@@ -1,0 +1,56 @@
+"""What every test shares: one thread per process, no network, and one small corpus to look at."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import sys
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import torch
+
+from unitcorpus.build.run import build_corpus
+from unitcorpus.recipe import load_recipe
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests/checkpoints.py and the like
+
+SMALL = ("source.count=12", "shards.samples=5", "validation=0.2")
+"""Overrides of demo/stinystories: 12 stories, four shards, a minute of speech each."""
+
+Digests = Callable[[Path], dict[str, str]]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished demo corpus. Read only: copy it before changing anything."""
+    root = tmp_path_factory.mktemp("corpus") / "small"
+    outcome = build_corpus(load_recipe("demo/stinystories", SMALL), root)
+    assert outcome.corpus is not None
+    return root
+
+
+@pytest.fixture(scope="session")
+def digests() -> Digests:
+    """sha256 of every file of a corpus that a build promises to make again: all but the receipts
+    (timings), request.json (the source file's own digest) and the lock."""
+    unpromised = ("request.json", ".lock")
+
+    def digest(root: Path) -> dict[str, str]:
+        return {
+            str(path.relative_to(root)): sha256(path.read_bytes()).hexdigest()
+            for path in sorted(root.rglob("*"))
+            if path.is_file() and path.parent.name != "receipts" and path.name not in unpromised
+        }
+
+    return digest

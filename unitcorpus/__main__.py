@@ -1,0 +1,5 @@
+"""`python -m unitcorpus` is the `unitcorpus` command."""
+
+from unitcorpus.cli import main
+
+main()

@@ -1,0 +1,90 @@
+"""`unitcorpus plan`: what a build would make and cost, measured on a few of its own rows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from unitcorpus.build.inputs import Input, read_inputs
+from unitcorpus.build.plan import Plan, Tick
+from unitcorpus.build.request import resolve
+from unitcorpus.build.run import plan_or_resume
+from unitcorpus.build.stages import Encoded, load_stages
+from unitcorpus.recipe.models import Recipe
+
+TAR_BYTES = 4 * 512 + 3 * 256 + 128
+"""Headers, padding and .npy headers of a sample's three members, on average."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A build before it is run. `hours` of speech, `units` collapsed, `bytes` of shards and
+    `work_hours` on one worker are extrapolated by text length from `measured` rows."""
+
+    plan: Plan
+    splits: dict[str, int]
+    characters: int
+    measured: int
+    hours: float
+    units: int
+    bytes: int
+    work_hours: float
+
+
+def estimate(
+    recipe: Recipe, rows: int, device: str = "cpu", tick: Tick = lambda *_: None
+) -> Estimate:
+    """Plans into a temporary folder, builds `rows` rows there, and keeps neither."""
+    with TemporaryDirectory(prefix="unitcorpus-plan-") as folder:
+        root = Path(folder)
+        plan = plan_or_resume(resolve(recipe), root, tick)
+        inputs = [row for shard in plan.shards for row in read_inputs(root, shard.name)]
+        splits = {s.split: 0 for s in plan.shards}
+        for shard in plan.shards:
+            splits[shard.split] += shard.rows
+        step = max(1, len(inputs) // rows) if rows else 1
+        sample = inputs[::step][:rows]
+        tick("measuring", len(sample))
+        results, seconds = _measure(plan, root, sample, device)
+    weight = sum(size(row) for row in inputs)
+    done = sum(size(row) for row in sample) or 1
+    scale = weight / done
+    made = [r for r in results if isinstance(r, Encoded)]
+    units = sum(len(r.units) for r in made)
+    frames = sum(int(r.durations.sum()) for r in made if r.durations is not None)
+    payload = sum(
+        2 * len(r.units) + (4 * len(r.units) if r.durations is not None else 0) for r in made
+    )
+    return Estimate(
+        plan,
+        splits,
+        sum(len(row.text) for row in inputs),
+        len(sample),
+        frames / plan.units["frame_rate"] / 3600 * scale,
+        round(units * scale),
+        round(payload * scale) + len(inputs) * TAR_BYTES + sum(len(r.text) for r in inputs),
+        seconds / 3600 * scale,
+    )
+
+
+def size(row: Input) -> int:
+    """What a row's cost grows with: characters, or units where they are given."""
+    return len(row.units) if row.units is not None else len(row.text)
+
+
+def _measure(
+    plan: Plan, root: Path, sample: list[Input], device: str
+) -> tuple[list[object], float]:
+    """Runs the stages over a few rows; the first call warms up and is not timed."""
+    if not sample:
+        return [], 0.0
+    stages = load_stages(plan, root, device)
+    try:
+        stages(sample[:1])
+        start = time.perf_counter()
+        results: list[object] = [entry for row in sample for entry in stages([row])]
+        return results, time.perf_counter() - start
+    finally:
+        stages.close()

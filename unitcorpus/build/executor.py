@@ -1,0 +1,73 @@
+"""Executors: the same worker, here or elsewhere. They pull shards and tell a listener what happens.
+
+A shard that fails is tried again, `TRIES` times in all, then set aside; the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from unitcorpus.build.plan import Plan, ShardPlan
+from unitcorpus.build.worker import Progress, Worker
+from unitcorpus.errors import UnitcorpusError
+from unitcorpus.shards.receipt import Receipt
+
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A try that failed: the error in one line, and whether the shard is set aside."""
+
+    shard: str
+    attempt: int
+    error: str
+    final: bool
+
+
+class Listener(Protocol):
+    """Who watches a build."""
+
+    def progress(self, progress: Progress) -> None: ...
+
+    def done(self, receipt: Receipt) -> None: ...
+
+    def failed(self, failure: Failure) -> None: ...
+
+
+def run_local(
+    plan: Plan, root: Path, shards: Sequence[ShardPlan], listener: Listener, device: str = "cpu"
+) -> list[Failure]:
+    """Builds `shards` in this process, in order; returns the ones set aside.
+
+    Raises UnitcorpusError where a model cannot be loaded: every shard would fail of it.
+    """
+    worker = Worker(plan, root, device)
+    aside: list[Failure] = []
+    try:
+        for shard in shards:
+            for attempt in range(1, TRIES + 1):
+                try:
+                    listener.done(worker.build(shard, listener.progress, attempt))
+                    break
+                except (UnitcorpusError, OSError):
+                    raise  # damaged input, a full disk: another try meets the same
+                except Exception as error:
+                    failure = Failure(shard.name, attempt, describe(error), attempt == TRIES)
+                    listener.failed(failure)
+                    if failure.final:
+                        aside.append(failure)
+                    worker.close()
+                    worker = Worker(plan, root, device)
+    finally:
+        worker.close()
+    return aside
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:500]

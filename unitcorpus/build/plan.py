@@ -1,0 +1,207 @@
+"""The plan: which row becomes which sample of which shard, decided before anything is synthesised.
+
+`plan/` appears by one rename and is never changed. Its fingerprint covers the recipe, the rows, the
+models and the format, never paths, the output or how the build is run.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from unitcorpus.build.inputs import input_bytes, input_path, plan_rows
+from unitcorpus.build.request import Request
+from unitcorpus.build.rows import prepare
+from unitcorpus.build.select import KEPT, REASONS, Selection, select
+from unitcorpus.build.spool import Spool
+from unitcorpus.errors import Reject, UnitcorpusError
+from unitcorpus.recipe.models import Recipe
+from unitcorpus.shards.format import (
+    DamagedError,
+    file_sha256,
+    fingerprint,
+    read_sealed,
+    seal,
+    shard_name,
+)
+from unitcorpus.shards.receipt import FileMark
+from unitcorpus.shards.writer import sync_folder, write_atomic
+from unitcorpus.sources.base import BadRow
+from unitcorpus.units.codebook import save_codebook
+
+EXCERPT = 200
+"""Characters of a rejected text that its line shows."""
+
+Tick = Callable[[str, int], None]
+"""Called with (what is going on, rows so far)."""
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """A shard to build: its rows and the sha256 of its input file."""
+
+    name: str
+    split: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan as read back. `recipe` is the caller's, with the paths of this machine."""
+
+    recipe: Recipe
+    fingerprint: str
+    speech: dict[str, Any] | None
+    units: dict[str, Any]
+    shards: list[ShardPlan]
+    rejected: dict[str, int]
+
+    @property
+    def rows(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+
+def write_plan(request: Request, root: Path, tick: Tick = lambda *_: None) -> Plan:
+    """Plans a build into `root`/plan. Raises UnitcorpusError where no row is usable."""
+    work = root / ".plan.tmp-0"
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "plan" / "inputs").mkdir(parents=True)
+    try:
+        _fill(request, work, tick)
+        sync_folder(work / "plan" / "inputs")
+        sync_folder(work / "plan")
+        if request.codebook is not None:
+            save_codebook(root / "codebook.npy", request.codebook.centroids)
+        (work / "plan").replace(root / "plan")
+        sync_folder(root)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return read_plan(root, request.recipe)
+
+
+def read_plan(root: Path, recipe: Recipe) -> Plan:
+    """The plan in `root`. Raises DamagedError."""
+    value = read_sealed(root / "plan" / "plan.json")
+    try:
+        shards = [ShardPlan(**shard) for shard in value["shards"]]
+        counts = value["rejects"]["reasons"]
+        return Plan(recipe, value["fingerprint"], value["speech"], value["units"], shards, counts)
+    except (KeyError, TypeError):
+        raise DamagedError("plan/plan.json is not a plan of this version") from None
+
+
+def check_inputs(root: Path, plan: Plan) -> list[str]:
+    """What is wrong with the shard inputs of a plan."""
+    problems = []
+    for shard in plan.shards:
+        path = input_path(root, shard.name)
+        if not path.is_file():
+            problems.append(f"plan/inputs/{path.name} is missing")
+        elif file_sha256(path) != shard.sha256:
+            problems.append(f"plan/inputs/{path.name} was changed")
+    return problems
+
+
+def _fill(request: Request, work: Path, tick: Tick) -> None:
+    recipe = request.recipe
+    spool = Spool(work / "rows", recipe.seed)
+    rejects = _read_rows(request, spool, tick)
+    spool.freeze()
+    tick("selecting", len(spool))
+    selection = select(spool, recipe, lambda row: str(json.loads(spool.read(row)[1])["text"]))
+    rejects += _dropped(spool, selection)
+    if not any(len(rows) for rows in selection.splits.values()):
+        raise UnitcorpusError(_no_rows(rejects))
+    shards, digest = _write_inputs(spool, selection, recipe, work, tick)
+    record = request.record()
+    lines = sorted(json.dumps(r, sort_keys=True, ensure_ascii=False) + "\n" for r in rejects)
+    data = "".join(lines).encode("utf-8", "replace")
+    mark = FileMark(write_atomic(work / "plan" / "rejects.jsonl", data), len(data))
+    reasons = dict(sorted(Counter(str(r["reason"]) for r in rejects).items()))
+    plan = {
+        "name": recipe.name,
+        "fingerprint": fingerprint({**_semantic(record), "rows": digest}),
+        "recipe": record["recipe"],
+        "speech": request.speech,
+        "units": request.units,
+        "shards": [asdict(shard) for shard in shards],
+        "rejects": {**asdict(mark), "reasons": reasons},
+    }
+    write_atomic(work / "plan" / "plan.json", seal(plan))
+    write_atomic(work / "plan" / "request.json", seal(record))
+
+
+def _semantic(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without the identity of the source's bytes: its rows are fingerprinted themselves,
+    so that the same rows in another order or container are the same plan."""
+    return {key: value for key, value in record.items() if key != "source"}
+
+
+def _read_rows(request: Request, spool: Spool, tick: Tick) -> list[dict[str, Any]]:
+    """Spools the usable rows; returns a line for each of the others."""
+    rejects: list[dict[str, Any]] = []
+    durations = bool(request.units["durations"])
+    for count, row in enumerate(request.source.rows()):
+        if count % 1000 == 0:
+            tick("reading", count)
+        if isinstance(row, BadRow):
+            rejects.append({"where": row.where, "reason": row.reason, "detail": row.detail})
+            continue
+        candidate = prepare(row, request.recipe, durations)
+        if isinstance(candidate, Reject):
+            place = {"id": row.id} if row.id else {"where": row.where}
+            line = {**place, "reason": candidate.reason, "detail": candidate.detail}
+            rejects.append({**line, "text": row.text[:EXCERPT]})
+        else:
+            spool.add(candidate)
+    return rejects
+
+
+def _dropped(spool: Spool, selection: Selection) -> list[dict[str, Any]]:
+    """A line for each duplicate."""
+    lines = []
+    for row in (selection.verdict != KEPT).nonzero()[0]:
+        reason = REASONS[int(selection.verdict[row])]
+        name, payload = spool.read(int(row))
+        other = spool.read(int(selection.of[row]))[0]
+        text = json.loads(payload)["text"][:EXCERPT]
+        lines.append({"id": name, "reason": reason, "detail": f"of {other}", "text": text})
+    return lines
+
+
+def _no_rows(rejects: list[dict[str, Any]]) -> str:
+    if not rejects:
+        return "the source holds no rows"
+    first = rejects[0]
+    place = first.get("where") or first.get("id")
+    return (
+        f"none of the source's {len(rejects)} rows can be used; "
+        f"the first, {place}: {first['reason']} ({first['detail']})"
+    )
+
+
+def _write_inputs(
+    spool: Spool, selection: Selection, recipe: Recipe, work: Path, tick: Tick
+) -> tuple[list[ShardPlan], str]:
+    """Writes the shard inputs; returns the shards and a digest of all rows."""
+    shards: list[ShardPlan] = []
+    digest = sha256()
+    done, size = 0, recipe.shards.samples
+    for split, rows in selection.splits.items():
+        for number, start in enumerate(range(0, len(rows), size)):
+            name = shard_name(split, number)
+            chosen = [spool.read(int(row)) for row in rows[start : start + size]]
+            planned = plan_rows(name, chosen, recipe)
+            digest.update(json.dumps(planned, sort_keys=True).encode())
+            written = write_atomic(input_path(work, name), input_bytes(planned))
+            shards.append(ShardPlan(name, split, len(planned), written))
+            done += len(planned)
+            tick("writing the plan", done)
+    return shards, digest.hexdigest()

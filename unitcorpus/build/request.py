@@ -1,0 +1,77 @@
+"""What a build was asked for, in the form that a rerun compares before it trusts a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from unitcorpus.recipe.models import PublishedUnits, Recipe, is_local
+from unitcorpus.shards.format import FORMAT
+from unitcorpus.sources import open_source
+from unitcorpus.sources.base import Row, TextRows
+from unitcorpus.speech import ENGINES
+from unitcorpus.units.codebook import Codebook
+from unitcorpus.units.spec import published_spec, resolve_units
+
+
+@dataclass(frozen=True)
+class Request:
+    """A recipe with everything that it leaves to this machine decided: revisions, G2P, codebook."""
+
+    recipe: Recipe
+    source: TextRows
+    speech: dict[str, Any] | None
+    units: dict[str, Any]
+    codebook: Codebook | None
+
+    def record(self) -> dict[str, Any]:
+        """What `plan/request.json` holds: of a local source what it holds, not where it lies."""
+        recipe = self.recipe.public()
+        if is_local(self.recipe.source.path or "."):
+            recipe["source"].pop("path")
+        return {
+            "format": FORMAT,
+            "recipe": recipe,
+            "source": self.source.identity(),
+            "speech": self.speech,
+            "units": self.units,
+        }
+
+
+def resolve(recipe: Recipe) -> Request:
+    """Opens the source and finds every model. Raises UnitcorpusError; loads no weights."""
+    source = open_source(recipe.source, recipe.seed)
+    if isinstance(recipe.units, PublishedUnits):
+        spec = published_spec(recipe, _has_durations(recipe.units, source))
+        return Request(recipe, source, None, spec, None)
+    assert recipe.speech is not None
+    speech = ENGINES[recipe.speech.engine].resolve(recipe.speech)
+    units, codebook = resolve_units(recipe)
+    return Request(recipe, source, speech, units, codebook)
+
+
+def _has_durations(section: PublishedUnits, source: TextRows) -> bool:
+    """Whether the corpus will have durations: as the recipe says, else as the first row does."""
+    if not section.collapsed:
+        return True
+    if section.durations is not None:
+        return section.durations
+    first = next((row for row in source.rows() if isinstance(row, Row)), None)
+    return first is not None and first.durations is not None
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What changed between two records, one line each: `recipe.seed: 0 -> 1`."""
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    return [
+        f"{key}: {before.get(key, '(none)')} -> {after.get(key, '(none)')}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, "(none)") != after.get(key, "(none)")
+        and not key.endswith(".fingerprint")
+    ]
+
+
+def _leaves(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(value, dict) or not value:
+        return [(prefix, value)]
+    return [leaf for k, v in value.items() for leaf in _leaves(v, f"{prefix}.{k}" if prefix else k)]

@@ -1,0 +1,168 @@
+"""The driver of a build: plan or resume, run what has no receipt, finish.
+
+Running it again is resuming. An existing plan is used only if it answers the same request.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unitcorpus.build.executor import Failure, Listener, run_local
+from unitcorpus.build.finish import finish
+from unitcorpus.build.lock import build_lock
+from unitcorpus.build.plan import Plan, ShardPlan, Tick, check_inputs, read_plan, write_plan
+from unitcorpus.build.progress import STATE, Display, Meter
+from unitcorpus.build.request import Request, difference, resolve
+from unitcorpus.errors import UnitcorpusError
+from unitcorpus.recipe.models import Recipe
+from unitcorpus.shards.format import DamagedError, read_sealed
+from unitcorpus.shards.receipt import Receipt, committed
+from unitcorpus.shards.writer import remove_temporaries
+
+OURS = ("corpus.json", "index.json", "codebook.npy", "README.md", "report.html")
+OUR_FOLDERS = ("plan", "data", "audio", "rejects", "receipts")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a build ended: the content of corpus.json, or the shards that were set aside."""
+
+    plan: Plan
+    corpus: dict[str, Any] | None
+    failures: list[Failure]
+    resumed: int
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a build is run; no byte of the corpus depends on it. `executor` auto is Ray where there
+    are several workers or an address."""
+
+    executor: str = "auto"
+    workers: int = 1
+    address: str | None = None
+    device: str = "cpu"
+
+    def run(
+        self, plan: Plan, root: Path, shards: list[ShardPlan], listener: Listener
+    ) -> list[Failure]:
+        use_ray = self.executor == "ray" or (
+            self.executor == "auto" and (self.workers > 1 or self.address is not None)
+        )
+        if use_ray:
+            from unitcorpus.build.ray import run_ray
+
+            return run_ray(plan, root, shards, listener, self.device, self.workers, self.address)
+        if self.workers > 1 or self.address is not None:
+            raise UnitcorpusError(
+                "--executor local is one worker in this process; use --executor ray"
+            )
+        return run_local(plan, root, shards, listener, self.device)
+
+
+def build_corpus(
+    recipe: Recipe,
+    root: Path,
+    *,
+    overwrite: bool = False,
+    execution: Execution = Execution(),
+    tick: Tick = lambda *_: None,
+) -> Outcome:
+    """Builds, or goes on building, the corpus of `recipe` in `root`.
+
+    Raises UnitcorpusError: another corpus is there, no permission, a source or model is missing,
+    another process builds here.
+    """
+    prepare_folder(root)
+    with build_lock(root):
+        if overwrite:
+            clear(root)
+        return _build(resolve(recipe), root, execution, tick)
+
+
+def _build(request: Request, root: Path, execution: Execution, tick: Tick) -> Outcome:
+    plan = plan_or_resume(request, root, tick)
+    remove_temporaries(root)
+    receipts, pending = split_pending(plan, root)
+    rate = int(plan.units["extractor"].get("sample_rate", 0))
+    meter = Meter(len(plan.shards), plan.rows)
+    for receipt in receipts:
+        meter.finish(receipt, rate, plan.units["frame_rate"])
+    meter.stages.clear()
+    meter.skipped = meter.rows_done
+    failures: list[Failure] = []
+    if pending:
+        (root / "corpus.json").unlink(missing_ok=True)
+        with Display(meter, rate, plan.units["frame_rate"], root / STATE) as display:
+            failures = execution.run(plan, root, pending, display)
+    if failures:
+        return Outcome(plan, None, failures, len(receipts))
+    resumed = len(receipts)
+    receipts, missing = split_pending(plan, root)
+    if missing:
+        raise DamagedError(
+            f"the files of {missing[0].name} changed while the build ran; run it again"
+        )
+    (root / STATE).unlink(missing_ok=True)
+    return Outcome(plan, finish(plan, root, receipts), [], resumed)
+
+
+def prepare_folder(root: Path) -> None:
+    """Makes the output folder, and refuses one that is not ours or cannot be written."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        entries = {path.name for path in root.iterdir()}
+    except (FileExistsError, NotADirectoryError):
+        raise UnitcorpusError(f"{root} is a file; give a folder with --out") from None
+    except OSError as error:
+        raise UnitcorpusError(
+            f"cannot use {root}: {error.strerror}; choose another --out"
+        ) from None
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise UnitcorpusError(f"no permission to write in {root}; choose another --out")
+    visible = {name for name in entries if not name.startswith(".")}
+    if visible and "plan" not in entries and not visible <= {"codebook.npy"}:
+        some = ", ".join(sorted(visible)[:3])
+        raise UnitcorpusError(f"{root} holds other files ({some}); give an empty folder with --out")
+
+
+def clear(root: Path) -> None:
+    """Removes a corpus, and nothing else, from a folder."""
+    for name in OURS:
+        (root / name).unlink(missing_ok=True)
+    for name in OUR_FOLDERS:
+        shutil.rmtree(root / name, ignore_errors=True)
+
+
+def plan_or_resume(request: Request, root: Path, tick: Tick) -> Plan:
+    """The plan in `root` if it answers this request, else a new one if there is none."""
+    if not (root / "plan").exists():
+        return write_plan(request, root, tick)
+    try:
+        old = read_sealed(root / "plan" / "request.json")
+        plan = read_plan(root, request.recipe)
+        damage = check_inputs(root, plan)
+    except DamagedError as error:
+        damage = [str(error)]
+    if damage:
+        raise DamagedError(
+            f"the plan in {root} cannot be used: {damage[0]}; --overwrite starts again"
+        )
+    changes = difference(old, request.record())
+    if changes:
+        raise UnitcorpusError(
+            f"{root} holds another corpus: {'; '.join(changes[:6])}"
+            f"{f' (and {len(changes) - 6} more)' if len(changes) > 6 else ''}. "
+            "Give another --out, or --overwrite to start again"
+        )
+    return plan
+
+
+def split_pending(plan: Plan, root: Path) -> tuple[list[Receipt], list[ShardPlan]]:
+    """(receipts of the shards that are built, shards that are not), both in the plan's order."""
+    found = [(shard, committed(root, shard.name, plan.fingerprint)) for shard in plan.shards]
+    return [r for _, r in found if r is not None], [s for s, r in found if r is None]

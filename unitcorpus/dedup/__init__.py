@@ -1,0 +1,1 @@
+"""Duplicate texts: exact ones up to case and punctuation, and near ones by MinHash."""

@@ -1,0 +1,78 @@
+"""The data set card, README.md of a corpus: enough for `datasets` to find the splits, and for a
+person to know what the corpus is and how to load it. Made from corpus.json alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+
+def card(corpus: dict[str, Any]) -> str:
+    """The card of a corpus, from the content of its corpus.json."""
+    return f"---\n{_header(corpus)}---\n\n{_body(corpus)}"
+
+
+def _header(corpus: dict[str, Any]) -> str:
+    recipe = corpus["recipe"]
+    files = [{"split": split, "path": f"data/{split}-*.tar"} for split in corpus["splits"]]
+    header: dict[str, Any] = {
+        "language": [recipe["language"]],
+        "tags": ["speech units", "speech language model", "webdataset", "unitcorpus"],
+        "configs": [{"config_name": "default", "data_files": files}],
+    }
+    if recipe["licence"]:
+        header["license"] = recipe["licence"]
+    return str(yaml.safe_dump(header, sort_keys=True, allow_unicode=True))
+
+
+def _body(corpus: dict[str, Any]) -> str:
+    recipe, units = corpus["recipe"], corpus["units"]
+    rows = "\n".join(_split_row(name, split) for name, split in corpus["splits"].items())
+    dropped = ", ".join(f"{n:,} {reason}" for reason, n in corpus["rejected"].items()) or "none"
+    runs = "with run lengths, so that nothing is lost" if units["durations"] else "no run lengths"
+    durations = "`KEY.durations.npy` (uint32, in frames), " if units["durations"] else ""
+    return f"""# {corpus["name"]}
+
+{recipe["description"]}
+
+| split | utterances | hours | units | shards |
+|---|---:|---:|---:|---:|
+{rows}
+
+- Units: {_units(units)}; repeats collapsed, {runs}.
+- Speech: {_speech(corpus)}
+- Rows left out: {dropped}.
+- Unit spec `{units["fingerprint"][:16]}`; mix only with corpora of the same one.
+
+Each sample is `KEY.units.npy` (uint16), {durations}and `KEY.json`.
+
+```python
+import unitcorpus
+for sample in unitcorpus.open("."):              # or "hf://datasets/user/name"
+    sample.units, sample.durations, sample.meta["text"]
+
+from datasets import load_dataset
+data = load_dataset(".")                         # or "user/name"
+```
+"""
+
+
+def _split_row(name: str, split: dict[str, Any]) -> str:
+    hours = f"{split['seconds'] / 3600:,.2f}" if split["seconds"] else "?"
+    return f"| {name} | {split['samples']:,} | {hours} | {split['units']:,} | {split['shards']:,} |"
+
+
+def _units(units: dict[str, Any]) -> str:
+    extractor = units["extractor"]
+    what = extractor.get("model") or extractor.get("name") or extractor["kind"]
+    layer = f" layer {extractor['layer']}" if "layer" in extractor else ""
+    return f"{what}{layer}, {units['size']} clusters, {units['frame_rate']:g} frames a second"
+
+
+def _speech(corpus: dict[str, Any]) -> str:
+    speech = corpus["recipe"]["speech"]
+    if speech is None:
+        return "not made here; the units were published."
+    model = f" ({speech['model']})" if "model" in speech else ""
+    return f"{speech['engine']}{model}, voices {', '.join(speech['voices'])}."

@@ -1,0 +1,6 @@
+"""Recipes: what a corpus is made of, as data. `load_recipe("demo/stinystories")` reads one."""
+
+from unitcorpus.recipe.loading import list_recipes, load_recipe
+from unitcorpus.recipe.models import Recipe, Section
+
+__all__ = ["Recipe", "Section", "list_recipes", "load_recipe"]

@@ -1,0 +1,164 @@
+"""Recipes from YAML: by name or path, with `--set a.b=c`, and every mistake told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from unitcorpus.errors import UnitcorpusError, nearest
+from unitcorpus.recipe.models import Recipe, Section
+
+S = TypeVar("S", bound=Section)
+
+
+def recipe_folder() -> Path:
+    """The shipped recipes: inside the wheel, or beside the package in a source checkout."""
+    packaged = Path(str(files("unitcorpus"))) / "recipes"
+    return packaged if packaged.is_dir() else packaged.parents[1] / "recipes"
+
+
+def list_recipes() -> list[str]:
+    """Names of the shipped recipes, e.g. `demo/stinystories`."""
+    folder = recipe_folder()
+    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a corpus, by its shipped name or the path of a YAML file."""
+    return load_section(Recipe, name, overrides)
+
+
+def load_section(model: type[S], name: str, overrides: Sequence[str] = ()) -> S:
+    """The recipe `name` as a `model`, with `a.b=c` overrides applied.
+
+    Raises UnitcorpusError for an unknown name, bad YAML, an unknown key or a value out of range.
+    """
+    path = _find(name)
+    data = _read_yaml(path)
+    for override in overrides:
+        _apply(data, override)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise UnitcorpusError(f"recipe {name}: {_explain(error.errors(), model)}") from None
+
+
+def _find(name: str) -> Path:
+    path = Path(name).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UnitcorpusError(f"there is no recipe file {name}")
+        return path
+    shipped = recipe_folder() / f"{name}.yaml"
+    if name in list_recipes():
+        return shipped
+    known = list_recipes()
+    raise UnitcorpusError(
+        f"there is no recipe '{name}'{nearest(name, known)} Shipped: {', '.join(known)}; "
+        "or give the path of a .yaml file"
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnitcorpusError(f"cannot read the recipe {path.name}: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise UnitcorpusError(f"recipe {path.name}{at}: {problem}") from None
+    if not isinstance(data, dict):
+        raise UnitcorpusError(f"recipe {path.name} holds no keys")
+    return data
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    """Sets one `a.b=value` in place; the value is read as YAML, so `[a, b]` and `null` work."""
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise UnitcorpusError(
+            f"--set wants key=value, such as shards.samples=500; got '{override}'"
+        )
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError:
+        value = text
+    node = data
+    for part in parts[:-1]:
+        child = node.setdefault(part, {})
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict):
+            raise UnitcorpusError(f"--set {override}: '{part}' is a value, not a section")
+        node = child
+    node[parts[-1]] = value
+
+
+def _explain(errors: Iterable[ErrorDetails], model: type[BaseModel]) -> str:
+    """The first mistake in words, and how many more there are."""
+    found = list(errors)
+    first = found[0]
+    place, section = _resolve(model, first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = list(section.model_fields) if section else []
+        name = str(first["loc"][-1])
+        text = f"unknown key '{place}'{nearest(name, known)} Known here: {', '.join(known)}"
+    elif first["type"] == "missing":
+        text = f"'{place}' is missing"
+    elif first["type"] == "union_tag_invalid":
+        context = first["ctx"]
+        tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+        key = f"{place}.{context['discriminator'].strip(chr(39))}"
+        close = nearest(context["tag"], tags)
+        text = f"'{key}' cannot be '{context['tag']}'{close} Known: {', '.join(tags)}"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        value = first.get("input")
+        shown = f" (got {value!r})" if isinstance(value, str | int | float | bool) else ""
+        text = f"'{place}': {message[0].lower()}{message[1:]}{shown}"
+    more = len(found) - 1
+    return text + (f" (and {more} more)" if more else "")
+
+
+def _resolve(
+    model: type[BaseModel], loc: tuple[int | str, ...]
+) -> tuple[str, type[BaseModel] | None]:
+    """The dotted place of a pydantic location without its union tags, and the section it is in."""
+    section: type[BaseModel] | None = model
+    candidates: list[type[BaseModel]] = []
+    parts: list[str] = []
+    for item in loc:
+        tagged = next((c for c in candidates if _tag(c) == item), None)
+        if tagged is not None:
+            section, candidates = tagged, []
+            continue
+        parts.append(str(item))
+        field = section.model_fields.get(str(item)) if section else None
+        candidates = _models(field.annotation) if field else []
+        if len(candidates) == 1 and item != loc[-1]:
+            section, candidates = candidates[0], []
+    return ".".join(parts), section
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The section classes inside an annotation, through unions and Annotated."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for argument in get_args(annotation) for m in _models(argument)]
+
+
+def _tag(section: type[BaseModel]) -> str | None:
+    """The value that selects a section in a union: its `kind`, `engine` or `extractor`."""
+    for key in ("kind", "engine", "extractor"):
+        if key in section.model_fields:
+            return str(section.model_fields[key].default)
+    return None

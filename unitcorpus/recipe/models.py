@@ -1,0 +1,234 @@
+"""The recipe of a corpus: frozen, typed, every key known.
+
+A recipe says *what* a corpus is; how it is run (workers, executor, device) are options of the
+command and leave no trace in its bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- source: where rows come from -------------------------------------------------------------
+
+
+class StoriesSource(Section):
+    """Built-in stories from a seeded grammar; needs no file and no network."""
+
+    kind: Literal["stories"] = "stories"
+    path: None = None
+    count: int = Field(240, ge=1)
+    limit: int | None = Field(None, ge=1)
+
+
+class TextSource(Section):
+    """A txt, jsonl, csv or parquet file (told by its ending), local or any fsspec URL."""
+
+    kind: Literal["text"] = "text"
+    path: str
+    format: Literal["auto", "txt", "jsonl", "csv", "parquet"] = "auto"
+    text_column: str = "text"
+    id_column: str | None = Field(None, description="null: 'id' where there is such a column")
+    limit: int | None = Field(None, ge=1)
+
+
+class HuggingfaceSource(Section):
+    """A dataset of the Hugging Face Hub, or a local folder that `datasets` can load."""
+
+    kind: Literal["huggingface"] = "huggingface"
+    path: str
+    name: str | None = None
+    revision: str | None = None
+    splits: dict[Annotated[str, Field(pattern="^[a-z0-9_]+$")], str] = Field(
+        default={"train": "train"}, min_length=1, description="our split: the data set's split"
+    )
+    text_column: str = "text"
+    id_column: str | None = None
+    limit: int | None = Field(None, ge=1, description="rows of each split")
+
+
+class UnitsSource(Section):
+    """Unit sequences that others published: JSONL with `units` or `audio_repr`."""
+
+    kind: Literal["units"] = "units"
+    path: str
+    limit: int | None = Field(None, ge=1)
+
+
+Source = Annotated[
+    StoriesSource | TextSource | HuggingfaceSource | UnitsSource, Field(discriminator="kind")
+]
+
+
+# --- speech: text to waveform -----------------------------------------------------------------
+
+
+class EspeakSpeech(Section):
+    """espeak-ng, offline. `rate` in words a minute, `pitch` 0-100."""
+
+    engine: Literal["espeak"] = "espeak"
+    voices: tuple[str, ...] = Field(("en-us",), min_length=1)
+    rate: int = Field(175, ge=80, le=450)
+    pitch: int = Field(50, ge=0, le=100)
+
+
+class KokoroSpeech(Section):
+    """Kokoro. `model` is a Hub repository or a folder of the same layout."""
+
+    engine: Literal["kokoro"] = "kokoro"
+    model: str = "hexgrad/Kokoro-82M"
+    revision: str | None = None
+    voices: tuple[str, ...] = Field(("af_heart",), min_length=1)
+    speed: float = Field(1.0, ge=0.25, le=4.0)
+    language: str | None = Field(None, description="Kokoro's code; null: the voice's first letter")
+    g2p: Literal["auto", "misaki", "espeak"] = "auto"
+
+
+Speech = Annotated[EspeakSpeech | KokoroSpeech, Field(discriminator="engine")]
+
+
+# --- units: waveform to units -----------------------------------------------------------------
+
+
+class MfccUnits(Section):
+    """MFCC with deltas, normalised per utterance: no weights needed. Lengths in samples."""
+
+    extractor: Literal["mfcc"] = "mfcc"
+    sample_rate: int = 16_000
+    coefficients: int = Field(13, ge=1)
+    mels: int = Field(40, ge=1)
+    window: int = Field(400, ge=1)
+    hop: int = Field(320, ge=1)
+    codebook: str = "demo"
+    codebook_sha256: str | None = None
+
+
+class HubertUnits(Section):
+    """A HuBERT of transformers. `layer` n is hidden_states[n]; layers above it are not run."""
+
+    extractor: Literal["hubert"] = "hubert"
+    model: str
+    revision: str | None = None
+    layer: int = Field(..., ge=1)
+    sample_rate: int = 16_000
+    input_padding: int = Field(0, ge=0, description="zero samples added on each side")
+    codebook: str
+    codebook_sha256: str | None = None
+
+
+class PublishedUnits(Section):
+    """What is known of units made elsewhere (source kind `units`)."""
+
+    extractor: Literal["published"] = "published"
+    name: str = Field(..., description="extractor, layer and codebook, as their authors call them")
+    size: int = Field(..., ge=1, le=65_536, description="number of distinct units")
+    frame_rate: float = Field(..., gt=0)
+    collapsed: bool = Field(True, description="false: one unit a frame; collapsed on import")
+    durations: bool | None = Field(None, description="null: as the first row has it")
+
+
+Units = Annotated[MfccUnits | HubertUnits | PublishedUnits, Field(discriminator="extractor")]
+
+
+# --- the rest ---------------------------------------------------------------------------------
+
+
+class Text(Section):
+    """Which texts are spoken; the others are listed as rejects. Lengths in characters."""
+
+    min_chars: int = Field(1, ge=1)
+    max_chars: int = Field(20_000, ge=1)
+
+
+class Near(Section):
+    """Near-duplicates by MinHash over word n-grams; `threshold` is the Jaccard similarity."""
+
+    threshold: float = Field(0.8, gt=0, lt=1)
+    ngram: int = Field(5, ge=1)
+    permutations: int = Field(128, ge=16)
+
+
+class Dedup(Section):
+    exact: bool = True
+    near: Near | None = None
+
+
+class Shards(Section):
+    samples: int = Field(1000, ge=1, le=1_000_000, description="rows of a shard")
+    audio: Literal["none", "flac"] = "none"
+
+
+class Compute(Section):
+    """What may change the last bits of a feature, and so belongs to the recipe."""
+
+    threads: int = Field(1, ge=1, description="torch and faiss threads of a worker")
+
+
+class Recipe(Section):
+    name: str = Field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    description: str = ""
+    licence: str = ""
+    language: str = "en"
+    seed: int = Field(0, ge=0)
+    source: Source
+    text: Text = Text()
+    dedup: Dedup = Dedup()
+    validation: float = Field(0.01, ge=0, lt=1, description="share, where the source has no split")
+    speech: Speech | None = None
+    units: Units
+    shards: Shards = Shards()
+    compute: Compute = Compute()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tell_the_source_kind(cls, data: Any) -> Any:
+        """No `source.kind`: a path is a text file, no path is the built-in stories."""
+        source = data.get("source") if isinstance(data, dict) else None
+        if isinstance(source, dict) and "kind" not in source:
+            kind = "text" if source.get("path") else "stories"
+            return {**data, "source": {**source, "kind": kind}}
+        return data
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Recipe:
+        imported = self.source.kind == "units"
+        if imported != (self.units.extractor == "published"):
+            raise ValueError(
+                "source.kind 'units' and units.extractor 'published' go together: "
+                f"here they are '{self.source.kind}' and '{self.units.extractor}'"
+            )
+        if imported and self.speech is not None:
+            raise ValueError("a source of units has nothing to speak: leave out `speech`")
+        if not imported and self.speech is None:
+            raise ValueError(
+                f"a source of kind '{self.source.kind}' holds text: say in `speech` how to speak it"
+            )
+        return self
+
+    def public(self) -> dict[str, Any]:
+        """The recipe as a corpus records it: local paths reduced to their last part."""
+        data = self.model_dump(mode="json")
+        for section, key in (
+            ("source", "path"),
+            ("speech", "model"),
+            ("units", "model"),
+            ("units", "codebook"),
+        ):
+            value = (data.get(section) or {}).get(key)
+            if value and is_local(value):
+                data[section][key] = PurePath(value).name
+        return data
+
+
+def is_local(location: str) -> bool:
+    """Whether a location names a file here, rather than a URL or a Hub repository."""
+    if "://" in location:
+        return location.startswith("file://")
+    return location.startswith(("/", ".", "~")) or Path(location).exists()

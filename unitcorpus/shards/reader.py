@@ -1,0 +1,190 @@
+"""The public reader: `unitcorpus.open(dir)`.
+
+    corpus = unitcorpus.open("corpora/demo")
+    for sample in corpus.samples("train"): ...
+    corpus["train-000000-000042"].meta["text"]
+
+A shard is mapped into memory and its tar headers are scanned; arrays are views of the map, and the
+JSON of a sample is parsed when asked for. Any fsspec URL works in place of a folder: its shards are
+then fetched whole, one at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unitcorpus.errors import UnitcorpusError
+from unitcorpus.shards import tar
+from unitcorpus.shards.format import DamagedError, read_npy, shard_of, unseal
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One utterance.
+
+    `key` is unique over the corpus; `members` are its files ({name: bytes}) as views of the shard.
+    """
+
+    key: str
+    members: dict[str, memoryview]
+
+    @property
+    def units(self) -> NDArray[np.uint16]:
+        """uint16 [n], consecutive repeats collapsed. A read-only view."""
+        return read_npy(self._member("units.npy"), "<u2")
+
+    @property
+    def durations(self) -> NDArray[np.uint32] | None:
+        """uint32 [n] run lengths in frames, or None where the corpus has none. A read-only view."""
+        return (
+            read_npy(self.members["durations.npy"], "<u4")
+            if "durations.npy" in self.members
+            else None
+        )
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """The fields of KEY.json: id, text, voice, …"""
+        try:
+            value = json.loads(bytes(self._member("json")))
+        except ValueError:
+            raise DamagedError(f"sample {self.key}: its JSON cannot be read") from None
+        if not isinstance(value, dict):
+            raise DamagedError(f"sample {self.key}: its JSON is not an object")
+        return value
+
+    def _member(self, name: str) -> memoryview:
+        try:
+            return self.members[name]
+        except KeyError:
+            raise DamagedError(f"sample {self.key} has no {name}") from None
+
+
+class Corpus:
+    """A finished corpus. `info` is the content of corpus.json; nothing else is read until asked."""
+
+    def __init__(self, root: Path | str) -> None:
+        self._files = _Local(Path(root)) if "://" not in str(root) else _Remote(str(root))
+        self.info = self._sealed("corpus.json")
+
+    @property
+    def name(self) -> str:
+        return str(self.info["name"])
+
+    @property
+    def splits(self) -> list[str]:
+        return list(self.info["splits"])
+
+    @property
+    def unit_spec(self) -> dict[str, Any]:
+        """What the units are; corpora are mixed only where its `fingerprint` is the same."""
+        return dict(self.info["units"])
+
+    @cached_property
+    def index(self) -> list[dict[str, Any]]:
+        """The shards: {url, nsamples, filesize, sha256} each, in order."""
+        return list(self._sealed("index.json")["shardlist"])
+
+    def __len__(self) -> int:
+        return sum(int(split["samples"]) for split in self.info["splits"].values())
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self.samples()
+
+    def __getitem__(self, key: str) -> Sample:
+        """The sample of a key; the offsets of a shard's samples are found once. Raises KeyError."""
+        shard = shard_of(key)
+        if not any(entry["url"] == f"data/{shard}.tar" for entry in self.index):
+            raise KeyError(key)
+        return Sample(key, self._shard(shard)[key])
+
+    def samples(self, split: str | None = None) -> Iterator[Sample]:
+        """The samples of a split (or of all) in the corpus's order."""
+        for name in self.shards(split):
+            try:
+                for key, members in tar.scan(self._files.read(f"data/{name}.tar")):
+                    yield Sample(key, members)
+            except DamagedError as error:
+                raise DamagedError(f"shard {name}: {error}") from None
+
+    def shards(self, split: str | None = None) -> list[str]:
+        """The names of the shards of a split (or of all)."""
+        if split is not None and split not in self.splits:
+            raise UnitcorpusError(
+                f"{self.name} has no split '{split}'; its splits are {', '.join(self.splits)}"
+            )
+        names = [Path(entry["url"]).stem for entry in self.index]
+        return [n for n in names if split is None or n.startswith(f"{split}-")]
+
+    def _shard(self, name: str) -> dict[str, dict[str, memoryview]]:
+        """The members of every sample of a shard; the last few shards are kept."""
+        if name not in self._recent:
+            if len(self._recent) == 8:
+                self._recent.pop(next(iter(self._recent)))
+            self._recent[name] = dict(tar.scan(self._files.read(f"data/{name}.tar")))
+        return self._recent[name]
+
+    @cached_property
+    def _recent(self) -> dict[str, dict[str, dict[str, memoryview]]]:
+        return {}
+
+    def _sealed(self, name: str) -> dict[str, Any]:
+        return unseal(bytes(self._files.read(name)), name)
+
+
+class _Local:
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser()
+
+    def read(self, name: str) -> memoryview:
+        """A file's content, mapped into memory rather than read."""
+        path = self.root / name
+        try:
+            with path.open("rb") as stream:
+                if path.stat().st_size == 0:
+                    return memoryview(b"")
+                return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        except FileNotFoundError:
+            raise _missing(str(self.root), name) from None
+        except OSError as error:
+            raise UnitcorpusError(f"cannot read {path}: {error.strerror}") from None
+
+
+class _Remote:
+    def __init__(self, root: str) -> None:
+        import fsspec
+
+        self.root = root.rstrip("/")
+        self.system, self.path = fsspec.core.url_to_fs(self.root)
+
+    def read(self, name: str) -> memoryview:
+        try:
+            return memoryview(self.system.cat_file(f"{self.path}/{name}"))
+        except FileNotFoundError:
+            raise _missing(self.root, name) from None
+
+
+def _missing(root: str, name: str) -> UnitcorpusError:
+    if name == "corpus.json":
+        return UnitcorpusError(
+            f"{root} is not a finished corpus: it has no corpus.json. If a build was stopped "
+            "there, run the same command again"
+        )
+    return DamagedError(f"{root}: {name} is missing")
+
+
+def open_corpus(root: Path | str) -> Corpus:
+    """Opens a finished corpus: a folder or any fsspec URL (`hf://datasets/user/name`).
+
+    Raises UnitcorpusError where there is none, DamagedError where corpus.json was changed.
+    """
+    return Corpus(root)

@@ -1,0 +1,119 @@
+"""Receipts: the commit points of a build.
+
+A shard exists when `receipts/SHARD.json` does; the receipt is written last, and names the sha256 of
+the data, the rejects and the input. A build skips every shard whose receipt holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unitcorpus.shards.format import FORMAT, DamagedError, file_sha256, read_sealed, seal
+from unitcorpus.shards.writer import write_atomic
+
+
+@dataclass(frozen=True)
+class FileMark:
+    """What a file must be: sha256 of its bytes, and their number."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a shard holds. `num_samples` counts audio samples, over all its utterances; `seconds`,
+    `frames` and `units` likewise. `timings` (seconds by stage) and `run` (batch budget, tries) are
+    of the run that made it and go no further than here."""
+
+    shard: str
+    split: str
+    plan: str
+    unit_spec: str
+    input: str
+    data: FileMark
+    rejects: FileMark
+    rejected: dict[str, int]
+    samples: int
+    num_samples: int
+    frames: int
+    units: int
+    audio: FileMark | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+
+
+def receipt_path(root: Path, shard: str) -> Path:
+    return root / "receipts" / f"{shard}.json"
+
+
+def data_path(root: Path, shard: str) -> Path:
+    return root / "data" / f"{shard}.tar"
+
+
+def audio_path(root: Path, shard: str) -> Path:
+    return root / "audio" / f"{shard}.tar"
+
+
+def rejects_path(root: Path, shard: str) -> Path:
+    return root / "rejects" / f"{shard}.jsonl"
+
+
+def write_receipt(root: Path, receipt: Receipt) -> None:
+    write_atomic(receipt_path(root, receipt.shard), seal({"format": FORMAT, **asdict(receipt)}))
+
+
+def read_receipt(root: Path, shard: str) -> Receipt:
+    """Raises DamagedError where it is missing, changed, or of another format."""
+    value = read_sealed(receipt_path(root, shard))
+    name = f"receipts/{shard}.json"
+    if value.pop("format", None) != FORMAT:
+        raise DamagedError(f"{name} is of another format version")
+    try:
+        for key in ("data", "rejects", "audio"):
+            value[key] = FileMark(**value[key]) if value[key] else None
+        return Receipt(**value)
+    except (TypeError, KeyError):
+        raise DamagedError(f"{name} is not a receipt of this version") from None
+
+
+def committed(root: Path, shard: str, plan: str) -> Receipt | None:
+    """The receipt of a shard, if it is of this plan and its files are there with the right size."""
+    try:
+        receipt = read_receipt(root, shard)
+    except DamagedError:
+        return None
+    if receipt.plan != plan or receipt.shard != shard:
+        return None
+    for path, mark in marked_files(root, receipt):
+        try:
+            if path.stat().st_size != mark.bytes:
+                return None
+        except OSError:
+            return None
+    return receipt
+
+
+def marked_files(root: Path, receipt: Receipt) -> list[tuple[Path, FileMark]]:
+    """The files that a receipt answers for."""
+    marks = [
+        (data_path(root, receipt.shard), receipt.data),
+        (rejects_path(root, receipt.shard), receipt.rejects),
+    ]
+    if receipt.audio is not None:
+        marks.append((audio_path(root, receipt.shard), receipt.audio))
+    return marks
+
+
+def check_mark(path: Path, mark: FileMark) -> str | None:
+    """What is wrong with a marked file, or None."""
+    name = f"{path.parent.name}/{path.name}"
+    if not path.is_file():
+        return f"{name} is missing"
+    if path.stat().st_size != mark.bytes:
+        return f"{name} has {path.stat().st_size} bytes, its receipt says {mark.bytes}"
+    if file_sha256(path) != mark.sha256:
+        return f"{name} was changed: its sha256 is not the one in its receipt"
+    return None

@@ -1,0 +1,24 @@
+"""Sources of rows, by the kind a recipe gives in `source.kind`. A new one is a class and a line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unitcorpus.sources.base import TextRows
+from unitcorpus.sources.huggingface import HuggingfaceRows
+from unitcorpus.sources.stories import StoryRows
+from unitcorpus.sources.text import FileRows
+from unitcorpus.sources.units import UnitRows
+
+SOURCES: dict[str, Any] = {
+    "stories": StoryRows,
+    "text": FileRows,
+    "huggingface": HuggingfaceRows,
+    "units": UnitRows,
+}
+
+
+def open_source(section: Any, seed: int) -> TextRows:
+    """The source that a recipe's `source` section describes. Raises UnitcorpusError."""
+    source: TextRows = SOURCES[section.kind](section, seed)
+    return source

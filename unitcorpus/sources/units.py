@@ -1,0 +1,108 @@
+"""Unit sequences that others published, as JSONL: `units` (a list) or `audio_repr` ("<Un3><Un49>").
+
+Invariant: units and run lengths are passed on as they were published, collapsed or not; a row that
+is not exactly such a sequence is a BadRow, never a repaired one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unitcorpus.recipe.models import UnitsSource
+from unitcorpus.sources.base import BadRow, Row
+from unitcorpus.sources.columns import row_of
+from unitcorpus.sources.files import json_rows, stored
+
+_UNIT = re.compile(r"<Un([0-9]{1,9})>")
+_LARGEST_UNIT = 2**16 - 1  # shards keep units as uint16
+_LONGEST_RUN = 2**32 - 1  # and run lengths as uint32, in frames
+
+
+class _FieldError(ValueError):
+    """Why a field is not what it should be: (reason, detail)."""
+
+
+class UnitRows:
+    """Rows of one JSONL file, compressed or not (.gz, .bz2, .xz, .zst)."""
+
+    def __init__(self, section: UnitsSource, seed: int) -> None:
+        self._section = section
+
+    def identity(self) -> dict[str, Any]:
+        """What identifies the rows: size and sha256 of the file, and the limit."""
+        return {
+            "kind": "units",
+            "format": "jsonl",
+            **stored(self._section.path),
+            "limit": self._section.limit,
+        }
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """Rows in the file's order. Raises UnitcorpusError for a missing file."""
+        for item in islice(json_rows(self._section.path), self._section.limit):
+            yield item if isinstance(item, BadRow) else _row(*item)
+
+
+def _row(where: str, data: dict[str, Any]) -> Row | BadRow:
+    text = data["text"] if isinstance(data.get("text"), str) else ""
+    ident = data["id"] if data.get("id") is not None else data.get("file_name")
+    base = row_of(text, ident, where)
+    if isinstance(base, BadRow):
+        return base
+    try:
+        units = _units(data)
+        durations = _durations(data, len(units))
+    except _FieldError as problem:
+        return BadRow(where, *problem.args)
+    return Row(base.text, where, base.id, units=units, durations=durations)
+
+
+def _units(data: dict[str, Any]) -> NDArray[np.int64]:
+    """The units of a row, int64 [length]. Raises _FieldError."""
+    if data.get("units") is not None:
+        return _whole_numbers(data["units"], "units", 0, _LARGEST_UNIT, "bad_units")
+    published = data.get("audio_repr")
+    if published is None:
+        raise _FieldError("missing_units", "neither 'units' nor 'audio_repr'")
+    if not isinstance(published, str):
+        raise _FieldError("bad_units", f"audio_repr is {type(published).__name__}, not a string")
+    if rest := _UNIT.sub("", published).strip():
+        raise _FieldError("bad_units", f"audio_repr holds what is no unit: {rest[:40]!r}")
+    units = [int(number) for number in _UNIT.findall(published)]
+    return _whole_numbers(units, "audio_repr", 0, _LARGEST_UNIT, "bad_units")
+
+
+def _durations(data: dict[str, Any], length: int) -> NDArray[np.int64] | None:
+    """Run lengths, int64 [length], or None where the row has none. Raises _FieldError.
+
+    A plain number named `duration` is the utterance's seconds, as in many manifests, and no list
+    of run lengths.
+    """
+    name = "durations" if data.get("durations") is not None else "duration"
+    value = data.get(name)
+    if value is None or (name == "duration" and type(value) in (int, float)):
+        return None
+    durations = _whole_numbers(value, name, 1, _LONGEST_RUN, "bad_durations")
+    if len(durations) != length:
+        raise _FieldError("bad_durations", f"{len(durations)} {name} for {length} units")
+    return durations
+
+
+def _whole_numbers(values: Any, name: str, least: int, most: int, reason: str) -> NDArray[np.int64]:
+    """A non-empty list of integers in [least, most] as int64. Raises _FieldError with `reason`."""
+    if not isinstance(values, list):
+        raise _FieldError(reason, f"{name} is {type(values).__name__}, not a list")
+    if not values:
+        raise _FieldError(reason, f"{name} is empty")
+    for value in values:
+        if type(value) is not int or not least <= value <= most:  # a bool is an int to isinstance
+            raise _FieldError(
+                reason, f"{name} holds {repr(value)[:40]}, not a number {least}-{most}"
+            )
+    return np.array(values, dtype=np.int64)

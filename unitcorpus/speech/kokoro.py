@@ -1,0 +1,187 @@
+"""Kokoro, an open neural engine of 82M parameters: natural voices, at 24 kHz.
+
+Phonemes come from `phonemes.py`, audio from the model of the kokoro package. Invariant: the
+waveform of an utterance is a function of its text, voice and seed: the noise that the model draws
+is seeded per piece, so neither the list an utterance comes in nor what was spoken before matters.
+The pieces of a text are concatenated in order, as they come, with nothing between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from unitcorpus.errors import Reject, UnitcorpusError
+from unitcorpus.recipe.models import KokoroSpeech
+from unitcorpus.seeds import seed_of
+from unitcorpus.speech.base import Utterance
+from unitcorpus.speech.kokoro_files import Checkpoint
+from unitcorpus.speech.phonemes import ENGLISH, LANGUAGES, SPACY_MODEL, Phonemizer, choose
+from unitcorpus.speech.silence import silence
+
+if TYPE_CHECKING:
+    import torch
+
+SAMPLE_RATE = 24_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One forward of the model: 1 to 510 phonemes, a voice, and the seed of its noise."""
+
+    phonemes: str
+    voice: str
+    seed: int
+
+
+class KokoroEngine:
+    """A Kokoro checkpoint on one device, in float32, with the voices of the recipe.
+
+    Raises UnitcorpusError where the checkpoint or a package is not what was planned with.
+    """
+
+    sample_rate = SAMPLE_RATE
+
+    def __init__(self, section: KokoroSpeech, resolved: dict[str, Any], device: str) -> None:
+        import torch
+
+        self._device = torch.device(device)
+        self._speed = section.speed
+        planned = {key: resolved[key] for key in ("revision", "g2p")}
+        here = self.resolve(section.model_copy(update=planned))
+        for key in resolved:
+            if here.get(key) != resolved[key]:
+                raise UnitcorpusError(
+                    f"speech: planned with {key} {resolved[key]}, but here it is {here.get(key)}: "
+                    "put back what was planned with, or build from the start"
+                )
+        files = Checkpoint(section.model, resolved["revision"])
+        self._model = files.model().to(self._device)
+        self._packs = {voice: files.pack(voice) for voice in section.voices}
+        languages = {voice: language_of(section, voice) for voice in section.voices}
+        phonemizers = {
+            language: Phonemizer(language, resolved["g2p"], self._model.vocab)
+            for language in sorted(set(languages.values()))
+        }
+        self._phonemizers = {voice: phonemizers[code] for voice, code in languages.items()}
+
+    @staticmethod
+    def resolve(section: KokoroSpeech) -> dict[str, Any]:
+        """Versions, the checkpoint's revision (a commit, or a digest of a folder's files) and the
+        G2P. Looks up every voice; loads no weights, but hashes those of a folder."""
+        languages = {language_of(section, voice) for voice in section.voices}
+        g2p = choose(section.g2p, languages)
+        resolved = {
+            "engine": "kokoro",
+            "package": version("kokoro"),
+            "misaki": version("misaki"),
+            "espeak": version("espeakng-loader"),
+            "revision": Checkpoint(section.model, section.revision).revision(section.voices),
+            "g2p": g2p,
+            "sample_rate": SAMPLE_RATE,
+        }
+        if g2p == "misaki" and ENGLISH.intersection(languages):
+            resolved[SPACY_MODEL] = version(SPACY_MODEL)
+        return resolved
+
+    def synthesize(self, utterances: Sequence[Utterance]) -> list[torch.Tensor | Reject]:
+        """One float32 waveform [samples] in [-1, 1] each, on the CPU, or its Reject:
+        `no_phonemes`, `engine_error` or `silence`. Running out of memory raises."""
+        asked = [self._requests(utterance) for utterance in utterances]
+        requests = [request for each in asked if not isinstance(each, Reject) for request in each]
+        waves = iter(self._speak(requests))
+        return [
+            each if isinstance(each, Reject) else _join(list(islice(waves, len(each))))
+            for each in asked
+        ]
+
+    def close(self) -> None:
+        """Let go of the model and its memory."""
+        del self._model
+
+    def _requests(self, utterance: Utterance) -> list[Request] | Reject:
+        try:
+            pieces = self._phonemizers[utterance.voice](utterance.text)
+        except MemoryError:
+            raise
+        except Exception as error:  # misaki fails in many ways on odd texts
+            return Reject("engine_error", f"phonemes: {_brief(error)}")
+        if not pieces:
+            return Reject("no_phonemes", f"nothing to speak in {utterance.text[:40]!r}")
+        return [
+            Request(piece.phonemes, utterance.voice, seed_of(utterance.seed, "piece", str(i)))
+            for i, piece in enumerate(pieces)
+        ]
+
+    def _speak(self, requests: list[Request]) -> list[torch.Tensor | Reject]:
+        """A waveform [samples] for each request, or its Reject."""
+        return [self._forward(request) for request in requests]
+
+    def _forward(self, request: Request) -> torch.Tensor | Reject:
+        import torch
+
+        style = self._packs[request.voice][len(request.phonemes) - 1]
+        try:
+            with torch.inference_mode(), _noise(request.seed, self._device):
+                wave: torch.Tensor = self._model(request.phonemes, style, self._speed)
+        except RuntimeError as error:
+            if machine_failed(error):
+                raise
+            return Reject("engine_error", f"model: {_brief(error)}")
+        if not wave.isfinite().all():
+            return Reject("engine_error", "model: samples that are not finite")
+        return wave.clamp(-1, 1)
+
+
+def machine_failed(error: RuntimeError) -> bool:
+    """Whether memory or the device failed, rather than the text: others would fail as well."""
+    import torch
+
+    failures = (torch.OutOfMemoryError, torch.AcceleratorError)
+    return isinstance(error, failures) or "DefaultCPUAllocator" in str(error)
+
+
+def language_of(section: KokoroSpeech, voice: str) -> str:
+    """Kokoro's one-letter code of the language that `voice` speaks. Raises UnitcorpusError."""
+    code = section.language or voice[:1]
+    if code in LANGUAGES:
+        return code
+    known = ", ".join(LANGUAGES)
+    if section.language:
+        raise UnitcorpusError(f"speech.language: Kokoro has no '{code}'; its codes are {known}")
+    raise UnitcorpusError(
+        f"speech.voices: the first letter of '{voice}' is none of Kokoro's languages ({known}); "
+        "set speech.language"
+    )
+
+
+def _join(waves: list[torch.Tensor | Reject]) -> torch.Tensor | Reject:
+    """The pieces of one text as one waveform, or the first Reject among them."""
+    import torch
+
+    parts = []
+    for wave in waves:
+        if isinstance(wave, Reject):
+            return wave
+        parts.append(wave)
+    whole = torch.cat(parts)
+    return silence(whole) or whole
+
+
+@contextmanager
+def _noise(seed: int, device: torch.device) -> Iterator[None]:
+    """The generators of the CPU and of `device` seeded within, and as they were after."""
+    import torch
+
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _brief(error: Exception) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
