@@ -169,7 +169,7 @@ def test_the_identity_of_a_folder_is_that_of_its_files(two_splits: Path, tmp_pat
 
 # --- the Hub ----------------------------------------------------------------------------------
 
-COMMIT, REPO = "a1" * 20, "org/name"
+COMMIT, OLD_COMMIT, REPO = "a1" * 20, "b2" * 20, "org/name"
 
 
 def _parquet(columns: dict[str, list[str]]) -> bytes:
@@ -179,13 +179,16 @@ def _parquet(columns: dict[str, list[str]]) -> bytes:
 
 
 FILES = {
-    "data/train-00000.parquet": _parquet({"text": ["a", "b"], "id": ["1", "2"]}),
-    "data/test-00000.parquet": _parquet({"text": ["c"], "id": ["3"]}),
+    COMMIT: {
+        "data/train-00000.parquet": _parquet({"text": ["a", "b"], "id": ["1", "2"]}),
+        "data/test-00000.parquet": _parquet({"text": ["c"], "id": ["3"]}),
+    },
+    OLD_COMMIT: {"data/train-00000.parquet": _parquet({"text": ["old"], "id": ["0"]})},
 }
 
 
 class Hub(BaseHTTPRequestHandler):
-    """One data set with one commit, as the Hub answers for it."""
+    """One data set with two commits, as the Hub answers for it."""
 
     protocol_version = "HTTP/1.1"
 
@@ -195,33 +198,35 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         api = f"/api/datasets/{REPO}"
+        named = next((commit for commit in FILES if commit in url.path), COMMIT)
         if "/resolve/" in url.path:
-            self.send_file(url.path.split(f"/resolve/{COMMIT}/")[-1])
-        elif url.path.startswith(f"{api}/tree/{COMMIT}"):
-            self.send_tree(url.path.endswith("/data") or "recursive=true" in url.query.lower())
-        elif url.path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
-            siblings = [{"rfilename": name} for name in FILES]
-            self.send_json({"id": REPO, "sha": COMMIT, "siblings": siblings, "tags": []})
+            self.send_file(named, url.path.split(f"/resolve/{named}/")[-1])
+        elif url.path.startswith(f"{api}/tree/{named}"):
+            files = url.path.endswith("/data") or "recursive=true" in url.query.lower()
+            self.send_tree(named, files)
+        elif url.path in (api, f"{api}/revision/main", f"{api}/revision/{named}"):
+            siblings = [{"rfilename": name} for name in FILES[named]]
+            self.send_json({"id": REPO, "sha": named, "siblings": siblings, "tags": []})
         elif url.path.startswith(api):
             self.send_json({"error": "Invalid rev id"}, 404, "RevisionNotFound")
         else:
             self.send_json({"error": "Repository not found"}, 404, "RepoNotFound")
 
-    def send_tree(self, with_files: bool) -> None:
-        if not with_files:
+    def send_tree(self, commit: str, files: bool) -> None:
+        if not files:
             return self.send_json([{"type": "directory", "path": "data", "oid": "0" * 40}])
         return self.send_json(
             [
                 {"type": "file", "path": name, "size": len(data), "oid": sha1(data).hexdigest()}
-                for name, data in FILES.items()
+                for name, data in FILES[commit].items()
             ]
         )
 
-    def send_file(self, name: str) -> None:
-        if name not in FILES:
+    def send_file(self, commit: str, name: str) -> None:
+        if name not in FILES[commit]:
             return self.send_json({"error": "Entry not found"}, 404, "EntryNotFound")
-        data = FILES[name]
-        headers = {"ETag": f'"{sha1(data).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        data = FILES[commit][name]
+        headers = {"ETag": f'"{sha1(data).hexdigest()}"', "X-Repo-Commit": commit}
         if asked := self.headers.get("Range"):
             first, last = asked.removeprefix("bytes=").split("-")
             part = data[int(first) : int(last or len(data)) + 1]
@@ -300,7 +305,7 @@ def test_the_hub_is_read_at_the_commit_that_the_identity_names(hub: str, tmp_pat
         hub,
         tmp_path,
         {"path": REPO, "splits": {"train": "train", "validation": "test"}, "fill_cache": True},
-        {"path": REPO, "revision": COMMIT},
+        {"path": REPO, "revision": OLD_COMMIT},
         {"path": "org/none"},
         {"path": REPO, "revision": "v9"},
         {"path": REPO, "splits": {"train": "dev"}},
@@ -314,7 +319,7 @@ def test_the_hub_is_read_at_the_commit_that_the_identity_names(hub: str, tmp_pat
         "limit": None,
     }
     assert rows == [["a", "1", "train"], ["b", "2", "train"], ["c", "3", "validation"]]
-    assert pinned[0] == identity
+    assert pinned == [identity | {"revision": OLD_COMMIT}, [["old", "0", "train"]]]
     assert "org/none" in no_repo
     assert "v9" in no_revision
     assert "train, test" in no_split

@@ -1,4 +1,4 @@
-"""What each text format makes of its odd inputs: separators, quotes, nulls, bytes that are no text."""
+"""What each text format makes of odd input: separators, quotes, nulls, bytes that are no text."""
 
 from __future__ import annotations
 
@@ -64,6 +64,10 @@ def test_txt_stories_may_hold_blank_lines_where_markers_end_them(end: str, tmp_p
 def test_one_marker_at_the_end_is_enough_to_keep_blank_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "One.\n\n" * 1000 + "<|endoftext|>")
     assert len(texts(path)) == 1
+    assert texts(write(tmp_path / "b.txt", "One.\n\nMore.<|endoftext|>Two.")) == [
+        "One.\n\nMore.",
+        "Two.",
+    ]
 
 
 def test_a_txt_story_that_is_not_utf8_is_one_bad_row(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ was at is charged with a try, the waiting one is not, and a new actor takes its 
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -111,13 +112,22 @@ def ray_session(cpus: int, address: str | None) -> Iterator[None]:
             "object_store_memory": OBJECT_STORE,
         }
     try:
+        check_reachable(address)
         ray.init(address=address or "local", **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UnitcorpusError(f"cannot reach Ray at {address or 'this machine'}: {error}") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        where = address or "this machine"
+        raise UnitcorpusError(f"cannot reach Ray at {where}: {describe(error)}") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def check_reachable(address: str | None) -> None:
+    """Raises OSError where nothing listens at HOST:PORT, which Ray would wait for in silence."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 class _Driver:
@@ -196,7 +206,7 @@ class _Driver:
         except ray.exceptions.ActorUnavailableError:
             self._replace(slot, charge=None)
         except ray.exceptions.RayActorError as error:
-            self._replace(slot, charge=describe(error).split(" The actor ")[0])
+            self._replace(slot, charge=f"the worker died: {describe(error)[:200]}")
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
             if slot.loading is not None or isinstance(cause, UnitcorpusError | OSError):

@@ -108,6 +108,7 @@ def _build(request: Request, root: Path, execution: Execution, tick: Tick) -> Ou
             f"the files of {missing[0].name} changed while the build ran; run it again"
         )
     (root / STATE).unlink(missing_ok=True)
+    remove_temporaries(root)  # of workers that died
     return Outcome(plan, finish(plan, root, receipts), [], resumed)
 
 

@@ -36,7 +36,7 @@ def fit(
     resolved = _recipe(recipe, settings, limit)
     fitted = fit_codebook(resolved, clusters, frames, _device(device), out)
     print(
-        f"{out}: {clusters} clusters of width {fitted.width}, fitted on {fitted.frames:,} frames of "
+        f"{out}: {clusters} clusters of width {fitted.width} fitted on {fitted.frames:,} frames of "
         f"{fitted.utterances:,} utterances; inertia {fitted.inertia:.4f} a frame"
     )
     print(f"sha256 {fitted.sha256}")

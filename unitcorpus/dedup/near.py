@@ -29,22 +29,22 @@ BASE, MIX, MIX_AGAIN = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111E
 
 
 class NearDuplicates:
-    """Feed all texts to `add` in their canonical order, then ask `finish` once.
+    """Feed all texts to `add` in their canonical order, then ask `finish`.
 
-    Holds 4 x permutations bytes a text, and half as much again in `finish` (770 MB for a million
-    at 128). Time is linear, but for crowds of kept texts just below the threshold: each is compared
-    with all of its crowd.
+    Holds 4 x permutations bytes a text, and up to as much again in `finish`: at 128, about 1 GB for
+    a million texts of which half are duplicates. Time is linear, but for crowds of kept texts just
+    below the threshold: each is compared with all of its crowd.
     """
 
     def __init__(self, section: Near, seed: int) -> None:
         self._section = section
         self._seed = seed_of(seed, "minhash")
-        self._blocks: list[NDArray[np.uint32]] = []
+        self._signatures = bytearray()  # grows in place, where a list of arrays is held twice
 
     def add(self, texts: Sequence[str]) -> None:
         """The next texts."""
         for batch in batches(texts):
-            self._blocks.append(self.signatures(batch))
+            self._signatures += self.signatures(batch).data
 
     def signatures(self, texts: Sequence[str]) -> NDArray[np.uint32]:
         """uint32 [texts, permutations]: the share of equal slots of two rows estimates their
@@ -61,7 +61,8 @@ class NearDuplicates:
 
     def finish(self) -> NDArray[np.int64]:
         """For each text the index of the earliest kept one that it duplicates; -1: it is kept."""
-        signatures = self._take_signatures()
+        signatures = np.frombuffer(self._signatures, np.uint32)
+        signatures = signatures.reshape(-1, self._section.permutations)
         groups, sizes = band_groups(signatures, *band_shape(self._section))
         kept = Kept(sizes)
         twins = np.full(len(signatures), -1, np.int64)
@@ -71,16 +72,6 @@ class NearDuplicates:
             if twins[index] < 0:
                 kept.add(index, own)
         return twins
-
-    def _take_signatures(self) -> NDArray[np.uint32]:
-        """All signatures in one matrix; each block is freed when it is copied."""
-        rows = sum(map(len, self._blocks))
-        signatures = np.empty((rows, self._section.permutations), np.uint32)
-        while self._blocks:
-            block = self._blocks.pop()
-            rows -= len(block)
-            signatures[rows : rows + len(block)] = block
-        return signatures
 
     def _first_similar(
         self, signatures: NDArray[np.uint32], index: int, candidates: NDArray[np.int32]

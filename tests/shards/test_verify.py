@@ -1,0 +1,134 @@
+"""`verify` finds what was changed, wherever: a flipped byte, a cut, a file lost or left over."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from unitcorpus.errors import UnitcorpusError
+from unitcorpus.shards import tar
+from unitcorpus.shards.format import npy_bytes
+from unitcorpus.shards.reader import Sample, open_corpus
+from unitcorpus.shards.receipt import read_receipt, write_receipt
+from unitcorpus.shards.verify import check_sample, verify
+from unitcorpus.shards.writer import ShardWriter
+
+
+@pytest.fixture
+def copy(small_corpus: Path, tmp_path: Path) -> Path:
+    shutil.copytree(small_corpus, tmp_path / "c")
+    return tmp_path / "c"
+
+
+def covered(root: Path) -> list[Path]:
+    """Every file that verify answers for: all but the card, which people edit, and the lock."""
+    files = sorted(
+        p for p in root.rglob("*") if p.is_file() and p.name not in ("README.md", ".lock")
+    )
+    return [p for p in files if p.stat().st_size]
+
+
+def problems_of(root: Path) -> list[str]:
+    try:
+        return verify(root)
+    except UnitcorpusError as error:
+        return [str(error)]
+
+
+def test_a_whole_corpus_has_no_problems(copy: Path) -> None:
+    assert verify(copy) == []
+
+
+def test_every_flipped_byte_is_found_and_its_file_named(copy: Path) -> None:
+    draw = random.Random(7)
+    for path in covered(copy):
+        data = path.read_bytes()
+        for at in {0, len(data) - 1, *(draw.randrange(len(data)) for _ in range(3))}:
+            flipped = bytearray(data)
+            flipped[at] ^= 1 << draw.randrange(8)
+            path.write_bytes(flipped)
+            found = problems_of(copy)
+            assert any(path.name in problem for problem in found), (path.name, at, found)
+        path.write_bytes(data)
+    assert verify(copy) == []
+
+
+def test_every_cut_and_every_lost_file_is_found_and_named(copy: Path) -> None:
+    draw = random.Random(8)
+    for path in covered(copy):
+        data = path.read_bytes()
+        path.write_bytes(data[: draw.randrange(len(data))])
+        assert any(path.name in problem for problem in problems_of(copy)), path.name
+        path.unlink()
+        assert any(path.name in problem for problem in problems_of(copy)), path.name
+        path.write_bytes(data)
+    assert verify(copy) == []
+
+
+def test_a_file_too_many_is_named(copy: Path) -> None:
+    shutil.copy(copy / "data/train-000000.tar", copy / "data/train-000099.tar")
+    assert verify(copy) == ["data/train-000099.tar is not part of the corpus"]
+
+
+def test_a_sample_missing_from_a_shard_is_found_even_if_every_digest_fits(copy: Path) -> None:
+    """A shard rewritten with its receipt and index, as a bug (not an accident) would."""
+    from dataclasses import replace
+
+    from unitcorpus.shards.receipt import FileMark
+
+    corpus = open_corpus(copy)
+    kept = list(corpus.samples("train"))[:4]
+    with ShardWriter(copy / "data/train-000000.tar") as writer:
+        for sample in kept:
+            writer.sample(sample.key, {n: bytes(m) for n, m in sample.members.items()})
+    receipt = read_receipt(copy, "train-000000")
+    write_receipt(copy, replace(receipt, data=FileMark(writer.sha256, writer.size)))
+    assert any("do not add up to the 5 planned rows" in problem for problem in verify(copy))
+
+
+SPEC = {
+    "size": 10,
+    "collapsed": True,
+    "durations": True,
+    "extractor": {"frames": {"padding": 0, "convolutions": [[400, 320]]}},
+}
+
+
+def sample_of(units: list[int], durations: list[int] | None, num_samples: int) -> Sample:
+    members = {"units.npy": npy_bytes(np.array(units, np.uint16))}
+    if durations is not None:
+        members["durations.npy"] = npy_bytes(np.array(durations, np.uint32))
+    members["json"] = f'{{"num_samples": {num_samples}}}'.encode()
+    return Sample("train-000000-000000", {n: memoryview(d) for n, d in members.items()})
+
+
+def test_a_good_sample_passes() -> None:
+    assert check_sample(sample_of([1, 2], [2, 1], 400 + 2 * 320), SPEC) == (None, (1040, 3, 2))
+
+
+@pytest.mark.parametrize(
+    ("units", "durations", "num_samples", "words"),
+    [
+        ([], [], 0, "no units"),
+        ([1, 10], [1, 2], 1040, "codebook of 10"),
+        ([1, 1], [1, 2], 1040, "repeat"),
+        ([1, 2], None, 1040, "unlike the unit spec"),
+        ([1, 2], [3], 1040, "do not fit"),
+        ([1, 2], [3, 0], 1040, "do not fit"),
+        ([1, 2], [1, 1], 1040, "2 frames, but 1040 audio samples give 3"),
+    ],
+)
+def test_a_sample_that_breaks_an_invariant_is_told_why(
+    units: list[int], durations: list[int] | None, num_samples: int, words: str
+) -> None:
+    problem, _ = check_sample(sample_of(units, durations, num_samples), SPEC)
+    assert problem is not None
+    assert words in problem
+
+
+def test_scanning_a_shard_of_the_corpus_gives_its_samples(small_corpus: Path) -> None:
+    keys = [k for k, _ in tar.scan((small_corpus / "data/train-000000.tar").read_bytes())]
+    assert keys == [f"train-000000-{row:06d}" for row in range(5)]
