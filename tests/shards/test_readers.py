@@ -12,9 +12,10 @@ import datasets
 import fsspec
 import numpy as np
 import pytest
-import unitcorpus
 import webdataset
 import yaml
+
+import unitcorpus
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.export import export
 from unitcorpus.shards.format import DamagedError

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards import tar
 from unitcorpus.shards.format import npy_bytes
