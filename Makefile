@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test slow lint format constraints clean
+.PHONY: demo test slow lint format bench clean
 
 demo: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh recipes/demo.sh
@@ -34,3 +34,6 @@ format: .venv/installed
 
 clean:
 	rm -rf .venv corpora
+
+bench: .venv/installed
+	@$(BIN)/python tests/bench/build.py --json bench-build.json

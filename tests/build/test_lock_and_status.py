@@ -78,8 +78,8 @@ def test_a_running_build_tells_what_is_in_hand(
     seen: list[dict[str, object]] = []
     original = progress.Display._tell
 
-    def look(self: progress.Display, snapshot: dict[str, object]) -> None:
-        original(self, snapshot)
+    def look(self: progress.Display) -> None:
+        original(self)
         seen.append(status(tmp_path / "c"))
 
     monkeypatch.setattr(progress.Display, "_tell", look)

@@ -14,8 +14,9 @@ from typing import Any
 from unitcorpus.build.executor import Failure, Listener, run_local
 from unitcorpus.build.finish import finish
 from unitcorpus.build.lock import build_lock
+from unitcorpus.build.meter import Meter
 from unitcorpus.build.plan import Plan, ShardPlan, Tick, check_inputs, read_plan, write_plan
-from unitcorpus.build.progress import STATE, Display, Meter
+from unitcorpus.build.progress import STATE, Display
 from unitcorpus.build.request import Request, difference, resolve
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe.models import Recipe
@@ -89,15 +90,12 @@ def _build(request: Request, root: Path, execution: Execution, tick: Tick) -> Ou
     remove_temporaries(root)
     receipts, pending = split_pending(plan, root)
     rate = int(plan.units["extractor"].get("sample_rate", 0))
-    meter = Meter(len(plan.shards), plan.rows)
-    for receipt in receipts:
-        meter.finish(receipt, rate, plan.units["frame_rate"])
-    meter.stages.clear()
-    meter.skipped = meter.rows_done
+    meter = Meter(len(plan.shards), plan.rows, rate, plan.units["frame_rate"])
+    meter.skip(receipts)
     failures: list[Failure] = []
     if pending:
         (root / "corpus.json").unlink(missing_ok=True)
-        with Display(meter, rate, plan.units["frame_rate"], root / STATE) as display:
+        with Display(meter, root / STATE) as display:
             failures = execution.run(plan, root, pending, display)
     if failures:
         return Outcome(plan, None, failures, len(receipts))

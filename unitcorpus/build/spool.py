@@ -1,4 +1,4 @@
-"""The rows of a plan in the making: payloads on disk, 80 bytes a row in memory.
+"""The rows of a plan in the making: payloads on disk, some 130 bytes a row in memory.
 
 A million stories are about a gigabyte; only their hashes need to be compared, and the rows are read
 back once, in the order of the shards.

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from unitcorpus.build.lock import holder
-from unitcorpus.build.progress import STATE, duration
+from unitcorpus.build.meter import duration
+from unitcorpus.build.progress import STATE
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.format import DamagedError, read_sealed
 from unitcorpus.shards.receipt import committed

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from unitcorpus.build.progress import duration
+from unitcorpus.build.meter import duration
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import Recipe, load_recipe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unitcorpus.build.progress import duration
+from unitcorpus.build.meter import duration
 
 
 def summary(corpus: dict[str, Any], root: Path) -> str:

@@ -4,7 +4,7 @@ Layer n is the output of the n-th transformer layer, `hidden_states[n]`; the lay
 neither loaded nor run, and the final layer norm of a stable-layer-norm model is not applied (as
 fairseq, which published units come from, has it). The waveform goes in as it is: the field's unit
 pipelines for these models feed raw audio, whatever `do_normalize` in a preprocessor_config.json
-says. Everything is float32.
+says. Everything is float32. Batches are exact (see `hubert_batch`), but for rounding.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe.models import HubertUnits, is_local
 from unitcorpus.units.base import count_frames
+from unitcorpus.units.hubert_batch import forward_batch, plan_batches
 
 if TYPE_CHECKING:
     import torch
@@ -34,12 +35,21 @@ class HubertExtractor:
     """One layer of a HuBERT, loaded on a device.
 
     `features` gives float32 [frames, hidden size] on that device; frames is what the convolutions
-    give for the waveform with `input_padding` zeros on each side.
+    give for the waveform with `input_padding` zeros on each side. Waveforms go through the model
+    in batches of at most `batch_samples` samples, padding counted; a longer one goes alone, and so
+    do all with the default of 0.
     """
 
-    def __init__(self, section: HubertUnits, resolved: dict[str, Any], device: str) -> None:
+    def __init__(
+        self,
+        section: HubertUnits,
+        resolved: dict[str, Any],
+        device: str,
+        batch_samples: int = 0,
+    ) -> None:
         import torch
 
+        self.batch_samples = batch_samples
         self.sample_rate = section.sample_rate
         self.width = int(resolved["width"])
         self._padding = section.input_padding
@@ -91,9 +101,12 @@ class HubertExtractor:
         return torch.nn.functional.pad(wave.to(self._device), (self._padding, self._padding))
 
     def _forward(self, waves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Waveforms as the model takes them, each of at least one frame, to hidden states. One at
-        a time: in a padded batch a waveform's states depend on what is beside it."""
-        return [self._model(wave[None]).last_hidden_state[0] for wave in waves]
+        """Waveforms as the model takes them, each of at least one frame, to hidden states."""
+        found: dict[int, torch.Tensor] = {}
+        for batch in plan_batches([len(wave) for wave in waves], self.batch_samples):
+            states = forward_batch(self._model, [waves[i] for i in batch])
+            found.update(zip(batch, states, strict=True))
+        return [found[i] for i in range(len(waves))]
 
 
 def _load_model(section: HubertUnits, revision: str) -> Any:
