@@ -26,13 +26,13 @@ import webdataset
 
 import unitcorpus
 from unitcorpus.build.executor import Failure
-from unitcorpus.build.inputs import read_inputs
 from unitcorpus.build.plan import Plan, write_plan
 from unitcorpus.build.request import resolve
 from unitcorpus.build.stages import load_stages
 from unitcorpus.build.worker import Progress, Worker
 from unitcorpus.recipe import load_recipe
 from unitcorpus.shards.format import npy_bytes
+from unitcorpus.shards.inputs import read_inputs
 from unitcorpus.shards.receipt import Receipt
 from unitcorpus.shards.writer import ShardWriter
 

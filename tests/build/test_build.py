@@ -16,7 +16,6 @@ import torch
 from conftest import SMALL, Digests
 
 import unitcorpus
-from unitcorpus.build.inputs import read_inputs
 from unitcorpus.build.plan import read_plan
 from unitcorpus.build.run import build_corpus
 from unitcorpus.build.stages import load_stages
@@ -24,6 +23,7 @@ from unitcorpus.build.worker import Worker
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe
 from unitcorpus.seeds import seed_of
+from unitcorpus.shards.inputs import read_inputs
 from unitcorpus.shards.tar import scan
 from unitcorpus.shards.verify import verify
 from unitcorpus.speech.base import Utterance

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from conftest import SMALL, Digests
 
+from unitcorpus.build.plan import ShardPlan
+from unitcorpus.build.ray import RemoteWorker
 from unitcorpus.build.run import Execution, build_corpus
+from unitcorpus.build.worker import Worker
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe
-from unitcorpus.shards.receipt import read_receipt
+from unitcorpus.shards.receipt import Receipt, read_receipt
 
 ray = pytest.importorskip("ray", reason="Ray is an optional extra: pip install 'unitcorpus[ray]'")
 
@@ -107,8 +114,64 @@ def test_an_address_without_a_cluster_is_one_clear_error(tmp_path: Path) -> None
         )
 
 
-def test_the_local_executor_is_one_worker(tmp_path: Path) -> None:
-    with pytest.raises(UnitcorpusError, match="--executor ray"):
-        build_corpus(
-            load_recipe("demo/stinystories", SMALL), tmp_path / "c", execution=Execution("local", 2)
-        )
+class Dying(RemoteWorker):
+    """A worker whose models kill its process."""
+
+    def load(self) -> None:
+        os._exit(1)
+
+
+def test_workers_that_die_while_loading_stop_the_build_and_charge_no_shard(
+    session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unitcorpus.build.ray.RemoteWorker", Dying)
+    recipe = load_recipe("demo/stinystories", SMALL)
+    with pytest.raises(UnitcorpusError, match="die while loading"):
+        build_corpus(recipe, tmp_path / "c", execution=Execution("ray", 2))
+    monkeypatch.undo()
+    outcome = build_corpus(recipe, tmp_path / "c")
+    assert [read_receipt(tmp_path / "c", s.name).run["attempt"] for s in outcome.plan.shards] == [
+        1
+    ] * len(outcome.plan.shards)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_full_disk_stops_the_build_and_a_bad_block_costs_a_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    original = Worker.build
+
+    def failing(self: Worker, shard: ShardPlan, *rest: Any) -> Receipt:
+        if shard.name == "train-000000":
+            raise OSError(code, os.strerror(code))
+        return original(self, shard, *rest)
+
+    monkeypatch.setattr(Worker, "build", failing)
+    recipe = load_recipe("demo/stinystories", SMALL)
+    if code == errno.ENOSPC:
+        with pytest.raises(OSError, match="No space left"):
+            build_corpus(recipe, tmp_path / "c")
+    else:
+        outcome = build_corpus(recipe, tmp_path / "c")
+        assert [failure.shard for failure in outcome.failures] == ["train-000000"]
+        assert len(list((tmp_path / "c" / "receipts").iterdir())) == len(outcome.plan.shards) - 1
+    monkeypatch.undo()
+    assert build_corpus(recipe, tmp_path / "c").corpus is not None
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_ray_build_says_so_and_leaves_no_half_shard(
+    tmp_path: Path, number: int, code: int
+) -> None:
+    words = ["build", "demo/stinystories", "--out", str(tmp_path / "c"), "--workers", "2"]
+    words += ["--set", "source.count=200", "--set", "shards.samples=20"]
+    command = [sys.executable, "-m", "unitcorpus", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list((tmp_path / "c").glob("receipts/*.json")):
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == code, errors
+    assert "run the same command" in errors.strip().splitlines()[-1]
+    assert [p.name for p in (tmp_path / "c").rglob(".*.tmp-*")] == []

@@ -17,11 +17,11 @@ from checkpoints_hubert import make_hubert, make_kmeans_pickle
 from conftest import Digests
 
 import unitcorpus
-from unitcorpus.build.inputs import read_inputs
 from unitcorpus.build.plan import read_plan
 from unitcorpus.build.run import build_corpus
 from unitcorpus.build.stages import load_stages
 from unitcorpus.recipe import load_recipe
+from unitcorpus.shards.inputs import read_inputs
 from unitcorpus.shards.verify import verify
 
 STORIES = {

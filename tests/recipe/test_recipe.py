@@ -61,6 +61,11 @@ def test_the_source_kind_follows_the_path(path: str, kind: str) -> None:
         ("shards", ["--set wants key=value"]),
         ("=3", ["--set wants key=value"]),
         ("name.a=3", ["'name' is a value"]),
+        ("units.sample_rate=-5", ["'units.sample_rate'", "greater than or equal to"]),
+        ("compute.threads=99999999999", ["'compute.threads'", "less than or equal to"]),
+        ("dedup.near={permutations: 100000000000}", ["permutations"]),
+        ("source.path=", ["there is no value"]),
+        ("shards={samples: [[[", ["not valid YAML"]),
         ("dedup.near.treshold=0.5", ["dedup.near.treshold", "'threshold'"]),
     ],
 )
@@ -71,6 +76,17 @@ def test_a_wrong_override_is_one_line_that_helps(override: str, words: list[str]
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    "path", ["my #1 s.jsonl", "a: b.txt", "2001-99-99.txt", "1:30", "~/x.csv", "no", "[odd"]
+)
+def test_a_path_is_taken_as_it_stands(path: str) -> None:
+    if path.startswith("["):
+        with pytest.raises(UnitcorpusError):
+            load_recipe("demo/stinystories", [f"source.path={path}"])
+    else:
+        assert load_recipe("demo/stinystories", [f"source.path={path}"]).source.path == path
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
@@ -86,6 +102,7 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
         ("- 1", "no keys"),
         ("name: x", "missing"),
         ("\x00", "recipe"),
+        ("seed: 2001-99-99", "recipe"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_refused_in_one_line(

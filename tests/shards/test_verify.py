@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from unitcorpus.build.run import build_corpus
 from unitcorpus.errors import UnitcorpusError
+from unitcorpus.recipe import load_recipe
 from unitcorpus.shards import tar
-from unitcorpus.shards.format import npy_bytes
+from unitcorpus.shards.check import check_sample
+from unitcorpus.shards.format import npy_bytes, seal, unseal
+from unitcorpus.shards.inputs import Input
 from unitcorpus.shards.reader import Sample, open_corpus
 from unitcorpus.shards.receipt import read_receipt, write_receipt
-from unitcorpus.shards.verify import check_sample, verify
+from unitcorpus.shards.verify import verify
 from unitcorpus.shards.writer import ShardWriter
 
 
@@ -94,20 +101,24 @@ SPEC = {
     "size": 10,
     "collapsed": True,
     "durations": True,
-    "extractor": {"frames": {"padding": 0, "convolutions": [[400, 320]]}},
+    "extractor": {"sample_rate": 16_000, "frames": {"padding": 0, "convolutions": [[400, 320]]}},
 }
+ROW = Input("train-000000-000000", "a", "text", "en-us")
 
 
-def sample_of(units: list[int], durations: list[int] | None, num_samples: int) -> Sample:
+def sample_of(
+    units: list[int], durations: list[int] | None, num_samples: int, **changes: object
+) -> Sample:
     members = {"units.npy": npy_bytes(np.array(units, np.uint16))}
     if durations is not None:
         members["durations.npy"] = npy_bytes(np.array(durations, np.uint32))
-    members["json"] = f'{{"num_samples": {num_samples}}}'.encode()
+    meta = {"id": "a", "text": "text", "voice": "en-us", "num_samples": num_samples}
+    members["json"] = json.dumps({**meta, "seconds": num_samples / 16_000, **changes}).encode()
     return Sample("train-000000-000000", {n: memoryview(d) for n, d in members.items()})
 
 
 def test_a_good_sample_passes() -> None:
-    assert check_sample(sample_of([1, 2], [2, 1], 400 + 2 * 320), SPEC) == (None, (1040, 3, 2))
+    assert check_sample(sample_of([1, 2], [2, 1], 400 + 2 * 320), SPEC, ROW) == (None, (1040, 3, 2))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +127,7 @@ def test_a_good_sample_passes() -> None:
         ([], [], 0, "no units"),
         ([1, 10], [1, 2], 1040, "codebook of 10"),
         ([1, 1], [1, 2], 1040, "repeat"),
-        ([1, 2], None, 1040, "unlike the unit spec"),
+        ([1, 2], None, 1040, "its members are json, units.npy"),
         ([1, 2], [3], 1040, "do not fit"),
         ([1, 2], [3, 0], 1040, "do not fit"),
         ([1, 2], [1, 1], 1040, "2 frames, but 1040 audio samples give 3"),
@@ -125,9 +136,77 @@ def test_a_good_sample_passes() -> None:
 def test_a_sample_that_breaks_an_invariant_is_told_why(
     units: list[int], durations: list[int] | None, num_samples: int, words: str
 ) -> None:
-    problem, _ = check_sample(sample_of(units, durations, num_samples), SPEC)
+    problem, _ = check_sample(sample_of(units, durations, num_samples), SPEC, ROW)
     assert problem is not None
     assert words in problem
+
+
+@pytest.mark.parametrize(
+    "changes", [{"id": "b"}, {"text": None}, {"voice": 3}, {"seconds": -1.0}, {"extra": 1}]
+)
+def test_a_field_unlike_the_plan_is_named(changes: dict[str, object]) -> None:
+    problem, _ = check_sample(sample_of([1, 2], [2, 1], 1040, **changes), SPEC, ROW)
+    assert problem == f"{next(iter(changes))} not as planned"
+
+
+@pytest.mark.parametrize("number", [None, "x", 3.0, True])
+def test_a_count_that_is_no_integer_is_told(number: object) -> None:
+    sample = sample_of([1, 2], [2, 1], 1040)
+    sample.meta["num_samples"] = number
+    assert check_sample(sample, SPEC, ROW)[0] == f"num_samples is {number!r}"
+
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def put(*keys: Any, value: object) -> Change:
+    """Sets the value at a path of keys."""
+
+    def change(content: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("corpus.json", put("splits", "train", "seconds", value=1.0)),
+        ("corpus.json", put("splits", "train", "bytes", value=1)),
+        ("corpus.json", put("name", value="other")),
+        ("corpus.json", put("recipe", "seed", value=9)),
+        ("corpus.json", put("speech", "engine", value="other")),
+        ("corpus.json", put("units", "size", value=5000)),
+        ("corpus.json", put("format", value=99)),
+        ("corpus.json", put("files", value={})),
+        ("corpus.json", put("splits", value=None)),
+        ("index.json", put("shardlist", 0, "nsamples", value=1)),
+        ("plan/plan.json", put("units", "size", value=5000)),
+        ("plan/plan.json", put("shards", 0, value={})),
+        ("plan/request.json", put("rejects", value=None)),
+        ("receipts/train-000000.json", put("samples", value=4)),
+        ("receipts/train-000000.json", put("data", value=None)),
+        ("receipts/train-000000.json", put("shard", value="train-000001")),
+    ],
+)
+def test_a_file_that_is_sealed_again_with_other_content_is_found(
+    copy: Path, name: str, change: Change
+) -> None:
+    content = unseal((copy / name).read_bytes(), name)
+    change(content)
+    (copy / name).write_bytes(seal(content))
+    assert problems_of(copy)
+
+
+def test_a_reject_with_odd_line_separators_does_not_confuse_verify(tmp_path: Path) -> None:
+    rows = [{"id": "a\u2028b", "text": "...!!!"}, {"id": "c\x85d", "text": "A good day."}]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = load_recipe("demo/stinystories", [f"source.path={source}", "validation=0"])
+    build_corpus(recipe, tmp_path / "c")
+    assert verify(tmp_path / "c") == []
 
 
 def test_scanning_a_shard_of_the_corpus_gives_its_samples(small_corpus: Path) -> None:

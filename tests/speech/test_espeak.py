@@ -210,7 +210,7 @@ def test_resolved_is_what_the_library_reports(resolved: dict[str, object]) -> No
 def test_unknown_voice_names_the_nearest_and_those_of_its_language() -> None:
     message = error("en-uss")
     assert "speech.voices" in message
-    assert "'en-uss'; did you mean 'en-us'?" in message
+    assert "'en-uss' (did you mean 'en-us'?)" in message
     assert "there are en, en-029, en-gb," in message
     assert message.endswith("more")
     assert len(message) < 300
@@ -221,7 +221,7 @@ def test_unknown_voice_is_matched_whatever_its_case() -> None:
 
 
 def test_unknown_variant_is_refused_though_the_library_ignores_it() -> None:
-    assert "no variant 'f33' of 'en-us'; did you mean 'f3'?" in error("en-us+f33")
+    assert "no variant 'f33' of 'en-us' (did you mean 'f3'?)" in error("en-us+f33")
     assert "no variant ''" in error("en-us+")
 
 

@@ -212,7 +212,7 @@ def test_an_unknown_voice_names_the_voices_there_are(folder: Path) -> None:
     with pytest.raises(UnitcorpusError) as caught:
         KokoroEngine.resolve(section)
     assert str(caught.value) == (
-        f"speech.voices: '{folder}' has no voice 'af_haert'; did you mean 'af_heart'?; "
+        f"speech.voices: '{folder}' has no voice 'af_haert' (did you mean 'af_heart'?); "
         "there are af_heart, am_fenrir, bf_emma, bm_george, ef_dora"
     )
 

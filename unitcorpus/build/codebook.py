@@ -46,6 +46,8 @@ def fit_codebook(recipe: Recipe, clusters: int, frames: int, device: str, out: P
 
     Raises UnitcorpusError where the recipe makes no features or gives too few of them.
     """
+    if out.is_dir():
+        raise UnitcorpusError(f"{out} is a folder; give the name of a .npy file with --out")
     features, utterances = collect_features(recipe, frames, device)
     centroids, inertia = fit(features, clusters, seed=recipe.seed, threads=recipe.compute.threads)
     book = save_codebook(out, centroids)

@@ -16,6 +16,8 @@ def choose_device(name: str) -> str:
         kind = torch.device(name).type
     except RuntimeError:
         raise UnitcorpusError(f"there is no device '{name}'; give auto, cpu or cuda") from None
+    if kind not in ("cpu", "cuda"):
+        raise UnitcorpusError(f"device '{name}' is not supported; give auto, cpu or cuda")
     if kind == "cuda" and not torch.cuda.is_available():
         raise UnitcorpusError("torch sees no CUDA device here; give --device cpu")
     return name

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from unitcorpus.build.inputs import Input, read_inputs
 from unitcorpus.build.plan import Plan, Tick
 from unitcorpus.build.request import resolve
 from unitcorpus.build.run import plan_or_resume
 from unitcorpus.build.stages import Encoded, load_stages
 from unitcorpus.recipe.models import Recipe
+from unitcorpus.shards.inputs import Input, read_inputs
 
 TAR_BYTES = 4 * 512 + 3 * 256 + 128
 """Headers, padding and .npy headers of a sample's three members, on average."""
@@ -40,15 +40,20 @@ def estimate(
     with TemporaryDirectory(prefix="unitcorpus-plan-") as folder:
         root = Path(folder)
         plan = plan_or_resume(resolve(recipe), root, tick)
-        inputs = [row for shard in plan.shards for row in read_inputs(root, shard.name)]
         splits = {s.split: 0 for s in plan.shards}
+        step = max(1, plan.rows // rows)
+        weight = characters = seen = 0
+        sample: list[Input] = []
         for shard in plan.shards:
             splits[shard.split] += shard.rows
-        step = max(1, len(inputs) // rows) if rows else 1
-        sample = inputs[::step][:rows]
+            inputs = read_inputs(root, shard.name)
+            weight += sum(size(row) for row in inputs)
+            characters += sum(len(row.text) for row in inputs)
+            sample += [row for n, row in enumerate(inputs, seen) if n % step == 0]
+            seen += len(inputs)
+        sample = sample[:rows]
         tick("measuring", len(sample))
         results, seconds = _measure(plan, root, sample, device)
-    weight = sum(size(row) for row in inputs)
     done = sum(size(row) for row in sample) or 1
     scale = weight / done
     made = [r for r in results if isinstance(r, Encoded)]
@@ -60,11 +65,11 @@ def estimate(
     return Estimate(
         plan,
         splits,
-        sum(len(row.text) for row in inputs),
+        characters,
         len(sample),
         frames / plan.units["frame_rate"] / 3600 * scale,
         round(units * scale),
-        round(payload * scale) + len(inputs) * TAR_BYTES + sum(len(r.text) for r in inputs),
+        round(payload * scale) + plan.rows * TAR_BYTES + characters,
         seconds / 3600 * scale,
     )
 

@@ -5,6 +5,7 @@ A shard that fails is tried again, `TRIES` times in all, then set aside; the oth
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.receipt import Receipt
 
 TRIES = 3
+HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ def run_local(
                 try:
                     listener.done(worker.build(shard, listener.progress, attempt))
                     break
-                except (UnitcorpusError, OSError):
-                    raise  # damaged input, a full disk: another try meets the same
                 except Exception as error:
+                    if hopeless(error):
+                        raise
                     failure = Failure(shard.name, attempt, describe(error), attempt == TRIES)
                     listener.failed(failure)
                     if failure.final:
@@ -65,6 +67,13 @@ def run_local(
     finally:
         worker.close()
     return aside
+
+
+def hopeless(error: BaseException | None) -> bool:
+    """Whether any other try and any other shard would meet the same: damaged input, a full disk."""
+    return isinstance(error, UnitcorpusError) or (
+        isinstance(error, OSError) and error.errno in HOPELESS
+    )
 
 
 def describe(error: BaseException) -> str:

@@ -26,10 +26,8 @@ def build_lock(root: Path) -> Iterator[None]:
     """Holds the lock of `root`, or raises UnitcorpusError naming who does."""
     stream = (root / NAME).open("a+")
     try:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UnitcorpusError(f"{root} is being built by {_who(stream)}; wait for it") from None
+        if not _take(stream):
+            raise UnitcorpusError(f"{root} is being built by {_who(stream)}; wait for it")
         stream.seek(0)
         stream.truncate()
         since = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -54,6 +52,18 @@ def holder(root: Path) -> dict[str, Any] | None:
         except BlockingIOError:
             return _content(stream) or {"host": "?", "pid": 0, "since": "?"}
     return None
+
+
+def _take(stream: IO[str]) -> bool:
+    """Whether the lock could be had within a second: `holder` takes it for a moment to look."""
+    for _ in range(10):
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)
+        else:
+            return True
+    return False
 
 
 def _content(stream: IO[str]) -> dict[str, Any] | None:

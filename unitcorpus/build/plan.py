@@ -9,29 +9,31 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from unitcorpus.build.inputs import input_bytes, input_path, plan_rows
 from unitcorpus.build.request import Request
 from unitcorpus.build.rows import prepare
 from unitcorpus.build.select import KEPT, REASONS, Selection, select
 from unitcorpus.build.spool import Spool
 from unitcorpus.errors import Reject, UnitcorpusError
 from unitcorpus.recipe.models import Recipe
+from unitcorpus.seeds import pick
 from unitcorpus.shards.format import (
     DamagedError,
     file_sha256,
     fingerprint,
     read_sealed,
+    sample_key,
     seal,
     shard_name,
 )
+from unitcorpus.shards.inputs import input_bytes, input_path
 from unitcorpus.shards.receipt import FileMark
-from unitcorpus.shards.writer import sync_folder, write_atomic
+from unitcorpus.shards.writer import TEMPORARY, sync_folder, write_atomic
 from unitcorpus.sources.base import BadRow
 from unitcorpus.units.codebook import save_codebook
 
@@ -68,15 +70,23 @@ class Plan:
         return sum(shard.rows for shard in self.shards)
 
 
-def write_plan(request: Request, root: Path, tick: Tick = lambda *_: None) -> Plan:
-    """Plans a build into `root`/plan. Raises UnitcorpusError where no row is usable."""
-    work = root / ".plan.tmp-0"
-    shutil.rmtree(work, ignore_errors=True)
+def write_plan(
+    request: Request,
+    root: Path,
+    tick: Tick = lambda *_: None,
+    before: Callable[[], None] = lambda: None,
+) -> Plan:
+    """Plans a build into `root`/plan; `before` is called when the plan is made and about to appear.
+
+    Raises UnitcorpusError where no row is usable, or the source changes meanwhile.
+    """
+    work = root / f".plan{TEMPORARY}0"
     (work / "plan" / "inputs").mkdir(parents=True)
     try:
         _fill(request, work, tick)
         sync_folder(work / "plan" / "inputs")
         sync_folder(work / "plan")
+        before()
         if request.codebook is not None:
             save_codebook(root / "codebook.npy", request.codebook.centroids)
         (work / "plan").replace(root / "plan")
@@ -91,7 +101,7 @@ def read_plan(root: Path, recipe: Recipe) -> Plan:
     value = read_sealed(root / "plan" / "plan.json")
     try:
         shards = [ShardPlan(**shard) for shard in value["shards"]]
-        counts = value["rejects"]["reasons"]
+        counts = value["rejected"]
         return Plan(recipe, value["fingerprint"], value["speech"], value["units"], shards, counts)
     except (KeyError, TypeError):
         raise DamagedError("plan/plan.json is not a plan of this version") from None
@@ -111,6 +121,7 @@ def check_inputs(root: Path, plan: Plan) -> list[str]:
 
 def _fill(request: Request, work: Path, tick: Tick) -> None:
     recipe = request.recipe
+    record = request.record()
     spool = Spool(work / "rows", recipe.seed)
     rejects = _read_rows(request, spool, tick)
     spool.freeze()
@@ -120,7 +131,8 @@ def _fill(request: Request, work: Path, tick: Tick) -> None:
     if not any(len(rows) for rows in selection.splits.values()):
         raise UnitcorpusError(_no_rows(rejects))
     shards, digest = _write_inputs(spool, selection, recipe, work, tick)
-    record = request.record()
+    if request.record() != record:
+        raise UnitcorpusError("the source changed while it was read; run the same command again")
     lines = sorted(json.dumps(r, sort_keys=True, ensure_ascii=False) + "\n" for r in rejects)
     data = "".join(lines).encode("utf-8", "replace")
     mark = FileMark(write_atomic(work / "plan" / "rejects.jsonl", data), len(data))
@@ -132,10 +144,12 @@ def _fill(request: Request, work: Path, tick: Tick) -> None:
         "speech": request.speech,
         "units": request.units,
         "shards": [asdict(shard) for shard in shards],
-        "rejects": {**asdict(mark), "reasons": reasons},
+        "rejected": reasons,
     }
     write_atomic(work / "plan" / "plan.json", seal(plan))
-    write_atomic(work / "plan" / "request.json", seal(record))
+    # The source's own digest and its lines that cannot be read depend on the order of the input;
+    # they are kept apart from what corpus.json answers for.
+    write_atomic(work / "plan" / "request.json", seal({"request": record, "rejects": asdict(mark)}))
 
 
 def _semantic(record: dict[str, Any]) -> dict[str, Any]:
@@ -185,6 +199,19 @@ def _no_rows(rejects: list[dict[str, Any]]) -> str:
         f"none of the source's {len(rejects)} rows can be used; "
         f"the first, {place}: {first['reason']} ({first['detail']})"
     )
+
+
+def plan_rows(
+    shard: str, rows: Sequence[tuple[str, bytes]], recipe: Recipe
+) -> list[dict[str, Any]]:
+    """The input rows of a shard, from the (id, payload) pairs of the spool."""
+    planned = []
+    for number, (name, payload) in enumerate(rows):
+        row = {"key": sample_key(shard, number), "id": name, **json.loads(payload)}
+        if recipe.speech is not None:
+            row["voice"] = pick(recipe.seed, recipe.speech.voices, "voice", name)
+        planned.append(row)
+    return planned
 
 
 def _write_inputs(

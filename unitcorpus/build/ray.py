@@ -9,7 +9,9 @@ was at is charged with a try, the waiting one is not, and a new actor takes its 
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -18,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unitcorpus.build.executor import TRIES, Failure, Listener, describe
+from unitcorpus.build.executor import TRIES, Failure, Listener, describe, hopeless
 from unitcorpus.build.plan import Plan, ShardPlan
 from unitcorpus.build.worker import Progress, Worker
 from unitcorpus.errors import UnitcorpusError
@@ -111,9 +113,13 @@ def ray_session(cpus: int, address: str | None) -> Iterator[None]:
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE,
         }
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         check_reachable(address)
         ray.init(address=address or "local", **options)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():  # Ray puts its own in their place
+                signal.signal(number, handler)
     except (OSError, RuntimeError, ValueError) as error:
         where = address or "this machine"
         raise UnitcorpusError(f"cannot reach Ray at {where}: {describe(error)}") from None
@@ -200,7 +206,7 @@ class _Driver:
         try:
             if slot.loading is not None:
                 ray.get(slot.loading)
-                slot.loading = None
+                slot.loading, self.lost_while_loading = None, 0
                 return
             news = ray.get(next(slot.jobs[0].stream))
         except ray.exceptions.ActorUnavailableError:
@@ -209,8 +215,10 @@ class _Driver:
             self._replace(slot, charge=f"the worker died: {describe(error)[:200]}")
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
-            if slot.loading is not None or isinstance(cause, UnitcorpusError | OSError):
-                raise (cause if isinstance(cause, UnitcorpusError) else error) from None
+            if hopeless(cause):
+                raise cause from None
+            if slot.loading is not None:
+                raise UnitcorpusError(f"the models cannot be loaded: {describe(cause)}") from None
             self._replace(
                 slot, charge=describe(cause)
             )  # what broke may have left the models broken
@@ -231,11 +239,10 @@ class _Driver:
 
         ray.kill(slot.actor)
         jobs = list(slot.jobs)
-        if charge is not None:
-            if jobs:
-                self._fail(jobs.pop(0), charge)
-            else:
-                self._lost_while_loading(charge)
+        if charge is not None and slot.loading is not None:
+            self._lost_while_loading(charge)
+        elif charge is not None:
+            self._fail(jobs.pop(0), charge)
         self.pending.extendleft((job.shard, job.attempt) for job in reversed(jobs))
         fresh = self._slot()
         slot.actor, slot.loading = fresh.actor, fresh.loading

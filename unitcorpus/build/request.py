@@ -29,6 +29,9 @@ class Request:
         recipe = self.recipe.public()
         if is_local(self.recipe.source.path or "."):
             recipe["source"].pop("path")
+        codebook = getattr(self.recipe.units, "codebook", None)
+        if codebook is not None and is_local(codebook):
+            recipe["units"].pop("codebook")  # the unit spec has its sha256
         return {
             "format": FORMAT,
             "recipe": recipe,
@@ -51,13 +54,12 @@ def resolve(recipe: Recipe) -> Request:
 
 
 def _has_durations(section: PublishedUnits, source: TextRows) -> bool:
-    """Whether the corpus will have durations: as the recipe says, else as the first row does."""
+    """Whether the corpus will have durations: as the recipe says, else if all rows have them."""
     if not section.collapsed:
         return True
     if section.durations is not None:
         return section.durations
-    first = next((row for row in source.rows() if isinstance(row, Row)), None)
-    return first is not None and first.durations is not None
+    return all(row.durations is not None for row in source.rows() if isinstance(row, Row))
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

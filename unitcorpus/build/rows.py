@@ -81,10 +81,12 @@ def _prepare_units(row: Row, section: PublishedUnits, durations: bool) -> Candid
         lengths = runs.tolist()
     elif durations:
         if row.durations is None:
-            return Reject("no_durations", "the row has no durations, the first one has")
+            return Reject("no_durations", "the row has no durations, the corpus has")
         # Equal neighbours become one run, so their frames add up.
         starts = np.concatenate([[0], np.cumsum(runs, dtype=np.int64)[:-1]])
         lengths = np.add.reduceat(row.durations, starts).tolist()
+        if max(lengths) >= 2**32:
+            return Reject("bad_durations", f"a run of {max(lengths)} frames")
     elif len(collapsed) != len(units):
         return Reject(
             "not_collapsed", "repeats without durations: units.collapsed=false for frames"

@@ -5,14 +5,14 @@ Running it again is resuming. An existing plan is used only if it answers the sa
 
 from __future__ import annotations
 
-import os
-import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unitcorpus.build.executor import Failure, Listener, run_local
 from unitcorpus.build.finish import finish
+from unitcorpus.build.folder import check_apart, clear, prepare_folder, remove_temporaries
 from unitcorpus.build.lock import build_lock
 from unitcorpus.build.meter import Meter
 from unitcorpus.build.plan import Plan, ShardPlan, Tick, check_inputs, read_plan, write_plan
@@ -22,10 +22,6 @@ from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe.models import Recipe
 from unitcorpus.shards.format import DamagedError, read_sealed
 from unitcorpus.shards.receipt import Receipt, committed
-from unitcorpus.shards.writer import remove_temporaries
-
-OURS = ("corpus.json", "index.json", "codebook.npy", "README.md", "report.html")
-OUR_FOLDERS = ("plan", "data", "audio", "rejects", "receipts")
 
 
 @dataclass(frozen=True)
@@ -48,21 +44,23 @@ class Execution:
     address: str | None = None
     device: str = "cpu"
 
-    def run(
-        self, plan: Plan, root: Path, shards: list[ShardPlan], listener: Listener
-    ) -> list[Failure]:
-        use_ray = self.executor == "ray" or (
-            self.executor == "auto" and (self.workers > 1 or self.address is not None)
-        )
-        if use_ray:
-            from unitcorpus.build.ray import run_ray
-
-            return run_ray(plan, root, shards, listener, self.device, self.workers, self.address)
-        if self.workers > 1 or self.address is not None:
+    def check(self) -> None:
+        """Raises UnitcorpusError for options that exclude each other."""
+        if self.executor == "local" and (self.workers > 1 or self.address is not None):
             raise UnitcorpusError(
                 "--executor local is one worker in this process; use --executor ray"
             )
-        return run_local(plan, root, shards, listener, self.device)
+
+    def run(
+        self, plan: Plan, root: Path, shards: list[ShardPlan], listener: Listener
+    ) -> list[Failure]:
+        """Builds `shards`; returns those that were set aside."""
+        alone = self.workers == 1 and self.address is None
+        if self.executor == "local" or (self.executor == "auto" and alone):
+            return run_local(plan, root, shards, listener, self.device)
+        from unitcorpus.build.ray import run_ray
+
+        return run_ray(plan, root, shards, listener, self.device, self.workers, self.address)
 
 
 def build_corpus(
@@ -78,63 +76,41 @@ def build_corpus(
     Raises UnitcorpusError: another corpus is there, no permission, a source or model is missing,
     another process builds here.
     """
+    execution.check()
+    check_apart(recipe, root)
     prepare_folder(root)
     with build_lock(root):
+        remove_temporaries(root)
+        request = resolve(recipe)
         if overwrite:
-            clear(root)
-        return _build(resolve(recipe), root, execution, tick)
+            plan = write_plan(request, root, tick, before=lambda: clear(root))
+        else:
+            plan = plan_or_resume(request, root, tick)
+        return _run(plan, root, execution)
 
 
-def _build(request: Request, root: Path, execution: Execution, tick: Tick) -> Outcome:
-    plan = plan_or_resume(request, root, tick)
-    remove_temporaries(root)
+def _run(plan: Plan, root: Path, execution: Execution) -> Outcome:
+    """Builds what has no receipt, and finishes once all have one."""
     receipts, pending = split_pending(plan, root)
     rate = int(plan.units["extractor"].get("sample_rate", 0))
     meter = Meter(len(plan.shards), plan.rows, rate, plan.units["frame_rate"])
     meter.skip(receipts)
-    failures: list[Failure] = []
+    resumed = len(receipts)
     if pending:
         (root / "corpus.json").unlink(missing_ok=True)
-        with Display(meter, root / STATE) as display:
-            failures = execution.run(plan, root, pending, display)
-    if failures:
-        return Outcome(plan, None, failures, len(receipts))
-    resumed = len(receipts)
-    receipts, missing = split_pending(plan, root)
-    if missing:
-        raise DamagedError(
-            f"the files of {missing[0].name} changed while the build ran; run it again"
-        )
+        try:
+            with Display(meter, root / STATE) as display:
+                failures = execution.run(plan, root, pending, display)
+        finally:
+            with suppress(OSError):  # an error on its way is the one to tell
+                remove_temporaries(root)  # of workers that died
+        if failures:
+            return Outcome(plan, None, failures, resumed)
+        receipts, missing = split_pending(plan, root)
+        if missing:
+            raise DamagedError(f"{missing[0].name} changed while the build ran; run it again")
     (root / STATE).unlink(missing_ok=True)
-    remove_temporaries(root)  # of workers that died
-    return Outcome(plan, finish(plan, root, receipts), [], resumed)
-
-
-def prepare_folder(root: Path) -> None:
-    """Makes the output folder, and refuses one that is not ours or cannot be written."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        entries = {path.name for path in root.iterdir()}
-    except (FileExistsError, NotADirectoryError):
-        raise UnitcorpusError(f"{root} is a file; give a folder with --out") from None
-    except OSError as error:
-        raise UnitcorpusError(
-            f"cannot use {root}: {error.strerror}; choose another --out"
-        ) from None
-    if not os.access(root, os.W_OK | os.X_OK):
-        raise UnitcorpusError(f"no permission to write in {root}; choose another --out")
-    visible = {name for name in entries if not name.startswith(".")}
-    if visible and "plan" not in entries and not visible <= {"codebook.npy"}:
-        some = ", ".join(sorted(visible)[:3])
-        raise UnitcorpusError(f"{root} holds other files ({some}); give an empty folder with --out")
-
-
-def clear(root: Path) -> None:
-    """Removes a corpus, and nothing else, from a folder."""
-    for name in OURS:
-        (root / name).unlink(missing_ok=True)
-    for name in OUR_FOLDERS:
-        shutil.rmtree(root / name, ignore_errors=True)
+    return Outcome(plan, finish(root, receipts), [], resumed)
 
 
 def plan_or_resume(request: Request, root: Path, tick: Tick) -> Plan:
@@ -142,10 +118,10 @@ def plan_or_resume(request: Request, root: Path, tick: Tick) -> Plan:
     if not (root / "plan").exists():
         return write_plan(request, root, tick)
     try:
-        old = read_sealed(root / "plan" / "request.json")
+        old = read_sealed(root / "plan" / "request.json")["request"]
         plan = read_plan(root, request.recipe)
         damage = check_inputs(root, plan)
-    except DamagedError as error:
+    except (DamagedError, KeyError) as error:
         damage = [str(error)]
     if damage:
         raise DamagedError(

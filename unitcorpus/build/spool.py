@@ -21,7 +21,8 @@ class Spool:
     """Rows in the order they came. `ids` and hashes are kept as arrays; `freeze` ends the writing.
 
     Attributes after freeze, each [rows]: `order` uint64, the canonical order, by hash of
-    (seed, id); `id_hash`, `content` and `duplicate`, 16-byte strings; `split` int64 into `splits`.
+    (seed, id); `id_hash` (of the source's split and the id), `content` and `duplicate`, hashes as
+    two integers; `split` int64 into `splits`.
     """
 
     def __init__(self, path: Path, seed: int) -> None:
@@ -50,7 +51,9 @@ class Spool:
         if row.split not in self.splits:
             self.splits.append(row.split)
         self._split.append(self.splits.index(row.split))
-        self._hashes += _id_hash(encoded) + row.content + row.duplicate
+        # A source with splits of its own may number each of them from 0.
+        identity = row.split.encode() + b"\0" + encoded
+        self._hashes += _id_hash(identity) + row.content + row.duplicate
 
     def _content_id(self, content: bytes) -> str:
         """The id of a row without one: its content, and which of its equals it is."""

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unitcorpus.build.inputs import Input
 from unitcorpus.build.plan import Plan
 from unitcorpus.errors import Reject, UnitcorpusError
 from unitcorpus.recipe.models import PublishedUnits
 from unitcorpus.seeds import seed_of
+from unitcorpus.shards.inputs import Input
 from unitcorpus.speech import ENGINES
 from unitcorpus.speech.base import Utterance
 from unitcorpus.units import EXTRACTORS

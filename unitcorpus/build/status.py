@@ -30,7 +30,7 @@ def status(root: Path) -> dict[str, Any]:
         return {"state": "planning", "by": who}
     found = [committed(root, shard["name"], plan["fingerprint"]) for shard in plan["shards"]]
     receipts = [receipt for receipt in found if receipt is not None]
-    rejected = Counter(plan["rejects"]["reasons"])
+    rejected = Counter(plan["rejected"])
     for receipt in receipts:
         rejected.update(receipt.rejected)
     rate = plan["units"]["extractor"].get("sample_rate")

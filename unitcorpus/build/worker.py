@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from unitcorpus.build.inputs import Input, read_inputs
 from unitcorpus.build.plan import EXCERPT, Plan, ShardPlan
 from unitcorpus.build.stages import Encoded, load_stages
 from unitcorpus.errors import Reject
 from unitcorpus.shards.format import npy_bytes
+from unitcorpus.shards.inputs import Input, read_inputs
 from unitcorpus.shards.receipt import (
     FileMark,
     Receipt,

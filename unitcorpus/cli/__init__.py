@@ -55,15 +55,17 @@ def main() -> None:
     """Runs the command line; the one place where errors become messages and exit codes."""
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
+    words = [word for word in sys.argv[1:] if word != "--debug"]  # wherever it stands
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(words, standalone_mode=False) or 0)
     except typer.Exit as leave:
         sys.exit(leave.exit_code)
     except UnitcorpusError as error:
         _fail(error, str(error), 2)
     except Stopped as stop:
-        message = "stopped; what was finished is kept, run the same command to go on"
-        _fail(stop, message, stop.code)
+        resumable = words[:1] == ["build"]
+        more = "; what was finished is kept, run the same command to go on" if resumable else ""
+        _fail(stop, f"stopped{more}", stop.code)
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as `| head` does
         sys.exit(141)

@@ -10,20 +10,16 @@ from typing import Annotated
 import typer
 
 from unitcorpus.build.meter import duration
+from unitcorpus.cli.options import (
+    Counter,
+    Device,
+    Limit,
+    RecipeName,
+    Settings,
+    read_device,
+    read_recipe,
+)
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.recipe import Recipe, load_recipe
-
-RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name, or a path to a YAML file.")
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, e.g. shards.samples=500."),
-]
-Limit = Annotated[
-    int | None, typer.Option(min=1, help="Only the first N rows of the source (of each split).")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
 def build(
@@ -54,11 +50,11 @@ def build(
 
     if executor not in ("auto", "local", "ray"):
         raise UnitcorpusError(f"there is no executor '{executor}'; give auto, local or ray")
-    resolved = _recipe(recipe, settings, limit)
-    root = out or Path("corpora") / resolved.name
+    resolved = read_recipe(recipe, settings, limit)
+    root = (out or Path("corpora") / resolved.name).expanduser()
     start = time.monotonic()
-    with _Counter() as counter:
-        execution = Execution(executor, workers, ray_address, _device(device))
+    with Counter() as counter:
+        execution = Execution(executor, workers, ray_address, read_device(device))
         outcome = build_corpus(
             resolved, root, overwrite=overwrite, execution=execution, tick=counter.tick
         )
@@ -94,9 +90,9 @@ def plan(
     """
     from unitcorpus.build.estimate import estimate
 
-    resolved = _recipe(recipe, settings, limit)
-    target = _device(device)
-    with _Counter() as counter:
+    resolved = read_recipe(recipe, settings, limit)
+    target = read_device(device)
+    with Counter() as counter:
         found = estimate(resolved, measure, target, counter.tick)
     splits = ", ".join(f"{n:,} {split}" for split, n in found.splits.items())
     dropped = ", ".join(f"{n:,} {reason}" for reason, n in found.plan.rejected.items()) or "none"
@@ -109,38 +105,3 @@ def plan(
     print(f"speech    {hours}{found.units:,} units")
     print(f"on disk   {found.bytes / 1e6:,.1f} MB of shards")
     print(f"work      {duration(found.work_hours * 3600)} on one worker")
-
-
-def _recipe(name: str, settings: list[str] | None, limit: int | None) -> Recipe:
-    overrides = [*(settings or []), *([f"source.limit={limit}"] if limit else [])]
-    return load_recipe(name, overrides)
-
-
-def _device(name: str) -> str:
-    """The torch device of a `--device`: auto takes CUDA where there is one."""
-    from unitcorpus.build.device import choose_device
-
-    return choose_device(name)
-
-
-class _Counter:
-    """One changing line on a terminal while a plan is made; silent elsewhere."""
-
-    def __init__(self) -> None:
-        self.visible = sys.stderr.isatty()
-        self.shown = 0.0
-
-    def __enter__(self) -> _Counter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._clear()
-
-    def tick(self, what: str, rows: int) -> None:
-        if self.visible and time.monotonic() - self.shown > 0.2:
-            print(f"\r\x1b[K{what}: {rows:,} rows", end="", file=sys.stderr, flush=True)
-            self.shown = time.monotonic()
-
-    def _clear(self) -> None:
-        if self.visible and self.shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -72,7 +72,7 @@ def export(
     if format not in EXPORTS:
         known = ", ".join(EXPORTS)
         raise UnitcorpusError(
-            f"there is no format '{format}'{nearest(format, EXPORTS)} Known: {known}"
+            f"there is no format '{format}'{nearest(format, EXPORTS)}; known: {known}"
         )
     corpus = open_corpus(directory)
     if out is None:

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from unitcorpus.cli.build import Device, Limit, RecipeName, Settings, _device, _recipe
+from unitcorpus.cli.options import (
+    Device,
+    Limit,
+    RecipeName,
+    Settings,
+    read_device,
+    read_recipe,
+)
 
 kmeans = typer.Typer(no_args_is_help=True, help="Fit a codebook, or import a published one.")
 
@@ -33,8 +40,8 @@ def fit(
     """
     from unitcorpus.build.codebook import fit_codebook
 
-    resolved = _recipe(recipe, settings, limit)
-    fitted = fit_codebook(resolved, clusters, frames, _device(device), out)
+    resolved = read_recipe(recipe, settings, limit)
+    fitted = fit_codebook(resolved, clusters, frames, read_device(device), out)
     print(
         f"{out}: {clusters} clusters of width {fitted.width} fitted on {fitted.frames:,} frames of "
         f"{fitted.utterances:,} utterances; inertia {fitted.inertia:.4f} a frame"

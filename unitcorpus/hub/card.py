@@ -1,5 +1,6 @@
 """The data set card, README.md of a corpus: enough for `datasets` to find the splits, and for a
-person to know what the corpus is and how to load it. Made from corpus.json alone."""
+person to know what the corpus is and how to load it. Made from corpus.json
+and index.json alone."""
 
 from __future__ import annotations
 
@@ -8,14 +9,18 @@ from typing import Any
 import yaml
 
 
-def card(corpus: dict[str, Any]) -> str:
-    """The card of a corpus, from the content of its corpus.json."""
-    return f"---\n{_header(corpus)}---\n\n{_body(corpus)}"
+def card(corpus: dict[str, Any], index: dict[str, Any]) -> str:
+    """The card of a corpus, from the content of its corpus.json and index.json."""
+    return f"---\n{_header(corpus, index)}---\n\n{_body(corpus)}"
 
 
-def _header(corpus: dict[str, Any]) -> str:
+def _header(corpus: dict[str, Any], index: dict[str, Any]) -> str:
     recipe = corpus["recipe"]
-    files = [{"split": split, "path": f"data/{split}-*.tar"} for split in corpus["splits"]]
+    files = [
+        {"split": split, "path": path}
+        for split in corpus["splits"]
+        if (path := _files(split, index["shardlist"]))
+    ]
     header: dict[str, Any] = {
         "language": [recipe["language"]],
         "tags": ["speech units", "speech language model", "webdataset", "unitcorpus"],
@@ -24,6 +29,15 @@ def _header(corpus: dict[str, Any]) -> str:
     if recipe["licence"]:
         header["license"] = recipe["licence"]
     return str(yaml.safe_dump(header, sort_keys=True, allow_unicode=True))
+
+
+def _files(split: str, shards: list[dict[str, Any]]) -> str | list[str]:
+    """A pattern for the shards of a split; their names where some hold no sample, since `datasets`
+    cannot read those."""
+    own = [shard for shard in shards if shard["url"].startswith(f"data/{split}-")]
+    if all(shard["nsamples"] for shard in own):
+        return f"data/{split}-*.tar"
+    return [shard["url"] for shard in own if shard["nsamples"]]
 
 
 def _body(corpus: dict[str, Any]) -> str:

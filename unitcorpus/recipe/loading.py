@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,7 @@ from unitcorpus.errors import UnitcorpusError, nearest
 from unitcorpus.recipe.models import Recipe, Section
 
 S = TypeVar("S", bound=Section)
+PLAIN = re.compile(r"null|true|false|[-+]?(\d{1,30}(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
 
 
 def recipe_folder() -> Path:
@@ -60,7 +62,7 @@ def _find(name: str) -> Path:
         return shipped
     known = list_recipes()
     raise UnitcorpusError(
-        f"there is no recipe '{name}'{nearest(name, known)} Shipped: {', '.join(known)}; "
+        f"there is no recipe '{name}'{nearest(name, known)}; shipped: {', '.join(known)}; "
         "or give the path of a .yaml file"
     )
 
@@ -75,6 +77,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         at = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not valid YAML"
         raise UnitcorpusError(f"recipe {path.name}{at}: {problem}") from None
+    except (ValueError, RecursionError) as error:
+        raise UnitcorpusError(f"recipe {path.name} holds an impossible value: {error}") from None
     if not isinstance(data, dict):
         raise UnitcorpusError(f"recipe {path.name} holds no keys")
     return data
@@ -88,10 +92,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise UnitcorpusError(
             f"--set wants key=value, such as shards.samples=500; got '{override}'"
         )
-    try:
-        value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError:
-        value = text
+    value = _value(text.strip(), override)
     node = data
     for part in parts[:-1]:
         child = node.setdefault(part, {})
@@ -103,6 +104,19 @@ def _apply(data: dict[str, Any], override: str) -> None:
     node[parts[-1]] = value
 
 
+def _value(text: str, override: str) -> Any:
+    """The value of an override: null, true, false, a number, YAML in brackets or quotes; anything
+    else is the text as it stands, so that paths may hold what YAML would take apart."""
+    if not text:
+        raise UnitcorpusError(f"--set {override}: there is no value; give null to unset a key")
+    if text[0] not in "[{'\"" and not PLAIN.fullmatch(text):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise UnitcorpusError(f"--set {override}: the value is not valid YAML") from None
+
+
 def _explain(errors: Iterable[ErrorDetails], model: type[BaseModel]) -> str:
     """The first mistake in words, and how many more there are."""
     found = list(errors)
@@ -111,7 +125,7 @@ def _explain(errors: Iterable[ErrorDetails], model: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         known = list(section.model_fields) if section else []
         name = str(first["loc"][-1])
-        text = f"unknown key '{place}'{nearest(name, known)} Known here: {', '.join(known)}"
+        text = f"unknown key '{place}'{nearest(name, known)}; known here: {', '.join(known)}"
     elif first["type"] == "missing":
         text = f"'{place}' is missing"
     elif first["type"] == "union_tag_invalid":
@@ -119,7 +133,7 @@ def _explain(errors: Iterable[ErrorDetails], model: type[BaseModel]) -> str:
         tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
         key = f"{place}.{context['discriminator'].strip(chr(39))}"
         close = nearest(context["tag"], tags)
-        text = f"'{key}' cannot be '{context['tag']}'{close} Known: {', '.join(tags)}"
+        text = f"'{key}' cannot be '{context['tag']}'{close}; known: {', '.join(tags)}"
     else:
         message = first["msg"].removeprefix("Value error, ")
         value = first.get("input")

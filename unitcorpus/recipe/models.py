@@ -6,14 +6,16 @@ command and leave no trace in its bytes.
 
 from __future__ import annotations
 
-from pathlib import Path, PurePath
+import os
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 # --- source: where rows come from -------------------------------------------------------------
@@ -101,11 +103,11 @@ class MfccUnits(Section):
     """MFCC with deltas, normalised per utterance: no weights needed. Lengths in samples."""
 
     extractor: Literal["mfcc"] = "mfcc"
-    sample_rate: int = 16_000
-    coefficients: int = Field(13, ge=1)
-    mels: int = Field(40, ge=1)
-    window: int = Field(400, ge=1)
-    hop: int = Field(320, ge=1)
+    sample_rate: int = Field(16_000, ge=1000, le=192_000)
+    coefficients: int = Field(13, ge=1, le=1024)
+    mels: int = Field(40, ge=1, le=1024)
+    window: int = Field(400, ge=16, le=1_000_000)
+    hop: int = Field(320, ge=1, le=1_000_000)
     codebook: str = "demo"
     codebook_sha256: str | None = None
 
@@ -116,9 +118,9 @@ class HubertUnits(Section):
     extractor: Literal["hubert"] = "hubert"
     model: str
     revision: str | None = None
-    layer: int = Field(..., ge=1)
-    sample_rate: int = 16_000
-    input_padding: int = Field(0, ge=0, description="zero samples added on each side")
+    layer: int = Field(..., ge=1, le=1000)
+    sample_rate: int = Field(16_000, ge=1000, le=192_000)
+    input_padding: int = Field(0, ge=0, le=1_000_000, description="zero samples added on each side")
     codebook: str
     codebook_sha256: str | None = None
 
@@ -129,7 +131,7 @@ class PublishedUnits(Section):
     extractor: Literal["published"] = "published"
     name: str = Field(..., description="extractor, layer and codebook, as their authors call them")
     size: int = Field(..., ge=1, le=65_536, description="number of distinct units")
-    frame_rate: float = Field(..., gt=0)
+    frame_rate: float = Field(..., gt=0, le=100_000)
     collapsed: bool = Field(True, description="false: one unit a frame; collapsed on import")
     durations: bool | None = Field(None, description="null: as the first row has it")
 
@@ -151,8 +153,8 @@ class Near(Section):
     """Near-duplicates by MinHash over word n-grams; `threshold` is the Jaccard similarity."""
 
     threshold: float = Field(0.8, gt=0, lt=1)
-    ngram: int = Field(5, ge=1)
-    permutations: int = Field(128, ge=16)
+    ngram: int = Field(5, ge=1, le=1000)
+    permutations: int = Field(128, ge=16, le=4096)
 
 
 class Dedup(Section):
@@ -168,7 +170,7 @@ class Shards(Section):
 class Compute(Section):
     """What may change the last bits of a feature, and so belongs to the recipe."""
 
-    threads: int = Field(1, ge=1, description="torch and faiss threads of a worker")
+    threads: int = Field(1, ge=1, le=1024, description="torch and faiss threads of a worker")
 
 
 class Recipe(Section):
@@ -176,7 +178,7 @@ class Recipe(Section):
     description: str = ""
     licence: str = ""
     language: str = "en"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     source: Source
     text: Text = Text()
     dedup: Dedup = Dedup()
@@ -224,11 +226,19 @@ class Recipe(Section):
             value = (data.get(section) or {}).get(key)
             if value and is_local(value):
                 data[section][key] = PurePath(value).name
+            elif value and "://" in value:
+                data[section][key] = without_secrets(value)
         return data
+
+
+def without_secrets(url: str) -> str:
+    """A URL without the user's name, password and query, which may hold a signature."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def is_local(location: str) -> bool:
     """Whether a location names a file here, rather than a URL or a Hub repository."""
     if "://" in location:
         return location.startswith("file://")
-    return location.startswith(("/", ".", "~")) or Path(location).exists()
+    return location.startswith(("/", ".", "~")) or os.path.exists(location)  # noqa: PTH110 - any text

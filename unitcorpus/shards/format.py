@@ -44,7 +44,7 @@ def shard_of(key: str) -> str:
 def canonical(value: Any) -> bytes:
     """JSON in the one form that is hashed and written."""
     text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    return text.encode("utf-8", "replace") + b"\n"
 
 
 def fingerprint(value: Any) -> str:

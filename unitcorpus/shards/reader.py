@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards import tar
-from unitcorpus.shards.format import DamagedError, read_npy, shard_of, unseal
+from unitcorpus.shards.format import FORMAT, DamagedError, read_npy, shard_of, unseal
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,15 @@ class Corpus:
     def __init__(self, root: Path | str) -> None:
         self._files = _Local(Path(root)) if "://" not in str(root) else _Remote(str(root))
         self.info = self._sealed("corpus.json")
+        if self.info.get("format") != FORMAT:
+            raise UnitcorpusError(
+                f"{root} is of format {self.info.get('format')}; this version reads {FORMAT}"
+            )
+        self._recent: dict[str, dict[str, dict[str, memoryview]]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the shards in memory, for processes that load data."""
+        return {**self.__dict__, "_recent": {}}
 
     @property
     def name(self) -> str:
@@ -103,7 +112,7 @@ class Corpus:
     def __getitem__(self, key: str) -> Sample:
         """The sample of a key; the offsets of a shard's samples are found once. Raises KeyError."""
         shard = shard_of(key)
-        if not any(entry["url"] == f"data/{shard}.tar" for entry in self.index):
+        if shard not in self._names:
             raise KeyError(key)
         return Sample(key, self._shard(shard)[key])
 
@@ -134,8 +143,8 @@ class Corpus:
         return self._recent[name]
 
     @cached_property
-    def _recent(self) -> dict[str, dict[str, dict[str, memoryview]]]:
-        return {}
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.shards())
 
     def _sealed(self, name: str) -> dict[str, Any]:
         return unseal(bytes(self._files.read(name)), name)
@@ -164,7 +173,10 @@ class _Remote:
         import fsspec
 
         self.root = root.rstrip("/")
-        self.system, self.path = fsspec.core.url_to_fs(self.root)
+        try:
+            self.system, self.path = fsspec.core.url_to_fs(self.root)
+        except (ValueError, ImportError) as error:
+            raise UnitcorpusError(f"cannot open {self.root}: {error}") from None
 
     def read(self, name: str) -> memoryview:
         try:

@@ -75,7 +75,7 @@ def read_receipt(root: Path, shard: str) -> Receipt:
         for key in ("data", "rejects", "audio"):
             value[key] = FileMark(**value[key]) if value[key] else None
         return Receipt(**value)
-    except (TypeError, KeyError):
+    except (TypeError, KeyError, AttributeError):
         raise DamagedError(f"{name} is not a receipt of this version") from None
 
 

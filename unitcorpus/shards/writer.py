@@ -94,11 +94,3 @@ class ShardWriter(AtomicFile):
         if error is None:
             self.write(tar.end(self.size))
         super().__exit__(kind, error, trace)
-
-
-def remove_temporaries(root: Path) -> int:
-    """Deletes what killed writers left below `root`; only for who holds the corpus's lock."""
-    left = [p for p in root.rglob(f".*{TEMPORARY}*") if p.is_file() and not p.is_symlink()]
-    for path in left:
-        path.unlink(missing_ok=True)
-    return len(left)

@@ -6,8 +6,6 @@ units were published.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,9 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unitcorpus.recipe.models import Recipe
-from unitcorpus.seeds import pick
-from unitcorpus.shards.format import DamagedError, sample_key
+from unitcorpus.shards.format import DamagedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +27,6 @@ class Input:
     voice: str = ""
     units: NDArray[np.uint16] | None = None
     durations: NDArray[np.uint32] | None = None
-
-
-def plan_rows(
-    shard: str, rows: Sequence[tuple[str, bytes]], recipe: Recipe
-) -> list[dict[str, Any]]:
-    """The input rows of a shard, from the (id, payload) pairs of the spool."""
-    planned = []
-    for number, (name, payload) in enumerate(rows):
-        row = {"key": sample_key(shard, number), "id": name, **json.loads(payload)}
-        if recipe.speech is not None:
-            row["voice"] = pick(recipe.seed, recipe.speech.voices, "voice", name)
-        planned.append(row)
-    return planned
 
 
 def input_bytes(rows: list[dict[str, Any]]) -> bytes:
@@ -76,10 +59,9 @@ def read_inputs(root: Path, shard: str) -> list[Input]:
 
     path = input_path(root, shard)
     try:
-        rows = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException) as error:
+        return [_input(row) for row in pq.read_table(path).to_pylist()]
+    except (OSError, pa.ArrowException, TypeError) as error:
         raise DamagedError(f"plan/inputs/{path.name} cannot be read: {error}") from None
-    return [_input(row) for row in rows]
 
 
 def _input(row: dict[str, Any]) -> Input:
