@@ -9,20 +9,25 @@ from unitcorpus.build.meter import duration
 
 
 def summary(corpus: dict[str, Any], root: Path) -> str:
-    """A few aligned lines from the content of corpus.json."""
+    """A few aligned lines, within 80 columns, from the content of corpus.json."""
     units = corpus["units"]
-    lines = [f"{corpus['name']} in {root}"]
+    lines = [
+        f"{corpus['name']} in {root}",
+        f"  {'':<11}{'utterances':>11}{'speech':>15}{'units':>16}{'a second':>10}{'shards':>8}",
+    ]
     for split, t in corpus["splits"].items():
-        length = f"{duration(t['seconds'])} of speech, " if t["seconds"] else ""
-        rate = f" ({t['units'] / t['seconds']:.1f} a second)" if t["seconds"] else ""
+        length = duration(t["seconds"]) if t["seconds"] else "?"
+        rate = f"{t['units'] / t['seconds']:.1f}" if t["seconds"] else "?"
         lines.append(
-            f"  {split:<11} {t['samples']:,} utterances, {length}{t['units']:,} units{rate}, "
-            f"{t['shards']:,} shards, {t['bytes'] / 1e6:,.1f} MB"
+            f"  {split:<11}{t['samples']:>11,}{length:>15}{t['units']:>16,}{rate:>10}"
+            f"{t['shards']:>8,}"
         )
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in corpus["rejected"].items())
-    lines.append(f"  rejected    {reasons or 'none'}")
+    size = sum(t["bytes"] for t in corpus["splits"].values()) / 1e6
+    lines.append(f"  {'rejected':<11} {reasons or 'none'}")
+    lines.append(f"  {'on disk':<11} {size:,.1f} MB of shards")
     lines.append(
-        f"  units       {units['size']} clusters, {units['frame_rate']:g} frames a second, "
+        f"  {'units':<11} {units['size']} clusters, {units['frame_rate']:g} frames a second, "
         f"spec {units['fingerprint'][:12]}"
     )
     return "\n".join(lines)
