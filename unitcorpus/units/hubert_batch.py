@@ -1,20 +1,22 @@
 """Padded batches of a transformers HuBERT that give each waveform what it gives alone.
 
 Invariant: a waveform's hidden states do not depend, but for rounding, on what it is batched with.
-Padding alone breaks that. The convolutions of the front end are safe, since they add no padding: a
-frame that lies within a waveform sees nothing after its end. Three parts see more, and each is
-given a mask here, on transformers' own modules and for the time of one batch:
+Padding alone breaks that, in the three parts that look beyond a frame's own stretch of waveform.
+Each is given a mask here, on transformers' own modules and for the time of one batch:
 
 - the group norm after the first convolution takes its mean and variance over time;
 - the positional convolution expects zeros after the last frame, and finds what the padding has
   become, in a model with `conv_pos_batch_norm` even where it was zeroed before;
 - attention reads every frame.
+
+The front end's convolutions are safe: they add no padding, so that a frame which lies within a
+waveform sees nothing after its end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unitcorpus.units.base import count_frames
@@ -22,10 +24,13 @@ from unitcorpus.units.base import count_frames
 if TYPE_CHECKING:
     import torch
 
+Mask = Callable[[Any, Sequence[int]], AbstractContextManager[None]]
+"""Masks one part of a HubertModel for a batch of waveforms of these lengths in samples."""
+
 
 def plan_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices of `lengths` in batches, longest first. A batch's length times its longest is at
-    most `budget`; what is longer than the budget is alone."""
+    """Indices of `lengths` in batches, longest first. A batch's size times its longest is at most
+    `budget`; what is longer than the budget is alone."""
     batches: list[list[int]] = []
     for item in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= budget:
@@ -35,53 +40,72 @@ def plan_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return batches
 
 
-def forward_batch(model: Any, waves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def forward_batch(
+    model: Any, waves: Sequence[torch.Tensor], masks: Sequence[Mask] | None = None
+) -> list[torch.Tensor]:
     """The last hidden states [frames, width] of waveforms [samples] of at least one frame each, by
-    a HubertModel in evaluation mode, in its dtype and on its device.
+    a HubertModel in evaluation mode, in its dtype and on its device, without gradients.
 
-    Waveforms of one length, or one alone, are plain transformers: no mask is set.
+    `masks` are those for the device if not given. A waveform alone goes through plain transformers.
     """
+    import torch
     from torch.nn.utils.rnn import pad_sequence
 
     lengths = [len(wave) for wave in waves]
-    frames = _frames(model, lengths)
-    with ExitStack() as masks:
-        if min(lengths) < max(lengths):
-            real = _real(frames, model.device)
-            masks.enter_context(masked_group_norm(model, _frames(model, lengths, layers=1)))
-            masks.enter_context(masked_positions(model, real))
-            masks.enter_context(masked_attention(model, real))
+    with torch.inference_mode(), ExitStack() as stack:
+        if len(waves) > 1:
+            for mask in masks_for(model.device) if masks is None else masks:
+                stack.enter_context(mask(model, lengths))
         states = model(pad_sequence(list(waves), batch_first=True)).last_hidden_state
+    frames = _count_frames(model, lengths)
     return [row[:count] for row, count in zip(states, frames, strict=True)]
 
 
+def masks_for(device: torch.device) -> tuple[Mask, ...]:
+    """A CPU gains nothing from batches in the front end and pays for their padding; a GPU gains."""
+    front_end = separate_front_end if device.type == "cpu" else masked_group_norm
+    return front_end, masked_positions, masked_attention
+
+
 @contextmanager
-def masked_group_norm(model: Any, frames: Sequence[int]) -> Iterator[None]:
-    """The group norm, where the model has it, of each waveform's `frames` frames by themselves."""
+def separate_front_end(model: Any, lengths: Sequence[int]) -> Iterator[None]:
+    """All convolutions, and so the group norm, of each waveform by itself."""
+    from torch.nn.utils.rnn import pad_sequence
+
+    whole = model.feature_extractor.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        apart = [whole(x[i : i + 1, :length])[0].T for i, length in enumerate(lengths)]
+        return pad_sequence(apart, batch_first=True).transpose(1, 2)
+
+    with _replaced(model.feature_extractor, forward):
+        yield
+
+
+@contextmanager
+def masked_group_norm(model: Any, lengths: Sequence[int]) -> Iterator[None]:
+    """The group norm, where the model has it, of each waveform's own frames."""
     import torch
 
     norm = getattr(model.feature_extractor.conv_layers[0], "layer_norm", None)
     if not isinstance(norm, torch.nn.GroupNorm):
         yield
         return
-    whole = norm.forward
+    whole, frames = norm.forward, _count_frames(model, lengths, convolutions=1)
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        for item, count in enumerate(frames):
-            x[item, :, :count] = whole(x[item : item + 1, :, :count])[0]
+        for i, count in enumerate(frames):
+            x[i, :, :count] = whole(x[i : i + 1, :, :count])[0]
         return x
 
-    vars(norm)["forward"] = forward
-    try:
+    with _replaced(norm, forward):
         yield
-    finally:
-        del vars(norm)["forward"]
 
 
 @contextmanager
-def masked_positions(model: Any, real: torch.Tensor) -> Iterator[None]:
+def masked_positions(model: Any, lengths: Sequence[int]) -> Iterator[None]:
     """Zeros after each waveform's frames in what the positional convolution itself takes in."""
-    padding = ~real[:, None]
+    padding = ~_real(model, lengths)[:, None]
 
     def zero(module: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
         return (inputs[0].masked_fill(padding, 0),)
@@ -91,7 +115,7 @@ def masked_positions(model: Any, real: torch.Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def masked_attention(model: Any, real: torch.Tensor) -> Iterator[None]:
+def masked_attention(model: Any, lengths: Sequence[int]) -> Iterator[None]:
     """Attention to each waveform's own frames, in every layer.
 
     The boolean mask is [batch, 1, 1, frames] and left to broadcast: SDPA makes floats of a mask in
@@ -99,7 +123,7 @@ def masked_attention(model: Any, real: torch.Tensor) -> Iterator[None]:
     attends to the real frames like any other, so none is left without a frame to attend to, which
     would be NaN.
     """
-    keys = real[:, None, None]
+    keys = _real(model, lengths)[:, None, None]
 
     def mask(module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
         return inputs, {**named, "attention_mask": keys}
@@ -111,17 +135,25 @@ def masked_attention(model: Any, real: torch.Tensor) -> Iterator[None]:
         yield
 
 
-def _frames(model: Any, lengths: Sequence[int], layers: int | None = None) -> list[int]:
-    """Frames after the first `layers` convolutions, or after all of them."""
-    config = model.config
-    convolutions = list(zip(config.conv_kernel, config.conv_stride, strict=True))[:layers]
-    geometry = {"padding": 0, "convolutions": convolutions}
-    return [count_frames(length, geometry) for length in lengths]
+@contextmanager
+def _replaced(module: torch.nn.Module, forward: Callable[..., torch.Tensor]) -> Iterator[None]:
+    vars(module)["forward"] = forward
+    try:
+        yield
+    finally:
+        del vars(module)["forward"]
 
 
-def _real(frames: Sequence[int], device: torch.device) -> torch.Tensor:
+def _count_frames(model: Any, lengths: Sequence[int], convolutions: int | None = None) -> list[int]:
+    """Frames after so many of the front end's convolutions, or after all of them."""
+    kernels, strides = model.config.conv_kernel, model.config.conv_stride
+    chosen = list(zip(kernels, strides, strict=True))[:convolutions]
+    return [count_frames(n, {"padding": 0, "convolutions": chosen}) for n in lengths]
+
+
+def _real(model: Any, lengths: Sequence[int]) -> torch.Tensor:
     """True where a frame lies within its waveform: bool [batch, most frames]."""
     import torch
 
-    counts = torch.tensor(list(frames), device=device)
-    return torch.arange(max(frames), device=device) < counts[:, None]
+    frames = torch.tensor(_count_frames(model, lengths), device=model.device)
+    return torch.arange(int(frames.max()), device=model.device) < frames[:, None]
