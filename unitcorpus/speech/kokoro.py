@@ -2,15 +2,14 @@
 
 Phonemes come from `phonemes.py`, audio from the model of the kokoro package. Invariant: the
 waveform of an utterance is a function of its text, voice and seed: the noise that the model draws
-is seeded per piece, so neither the list an utterance comes in nor what was spoken before matters.
-The pieces of a text are concatenated in order, as they come, with nothing between.
+is seeded per piece, so neither the list an utterance comes in nor what was spoken before matters,
+to the bit piece by piece, and up to the rounding of `kokoro_batch.py` in batches, whose composition
+follows from the list. The pieces of a text are concatenated in order, with nothing between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from unitcorpus.errors import Reject, UnitcorpusError
 from unitcorpus.recipe.models import KokoroSpeech
 from unitcorpus.seeds import seed_of
 from unitcorpus.speech.base import Utterance
+from unitcorpus.speech.kokoro_batch import BatchedKokoro, Request, batches, noise
 from unitcorpus.speech.kokoro_files import Checkpoint
 from unitcorpus.speech.phonemes import ENGLISH, LANGUAGES, SPACY_MODEL, Phonemizer, choose
 from unitcorpus.speech.silence import silence
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 24_000
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One forward of the model: 1 to 510 phonemes, a voice, and the seed of its noise."""
-
-    phonemes: str
-    voice: str
-    seed: int
-
-
 class KokoroEngine:
     """A Kokoro checkpoint on one device, in float32, with the voices of the recipe.
 
+    A batch of the model is at most `batch_phonemes` phonemes, padding included; by default each
+    piece is spoken alone.
     Raises UnitcorpusError where the checkpoint or a package is not what was planned with.
     """
 
     sample_rate = SAMPLE_RATE
 
-    def __init__(self, section: KokoroSpeech, resolved: dict[str, Any], device: str) -> None:
+    def __init__(
+        self,
+        section: KokoroSpeech,
+        resolved: dict[str, Any],
+        device: str,
+        batch_phonemes: int = 1,
+    ) -> None:
         import torch
 
         self._device = torch.device(device)
         self._speed = section.speed
+        self._batch_phonemes = batch_phonemes
         planned = {key: resolved[key] for key in ("revision", "g2p")}
         here = self.resolve(section.model_copy(update=planned))
         for key in resolved:
@@ -61,6 +61,7 @@ class KokoroEngine:
                 )
         files = Checkpoint(section.model, resolved["revision"])
         self._model = files.model().to(self._device)
+        self._batched = BatchedKokoro(self._model)
         self._packs = {voice: files.pack(voice) for voice in section.voices}
         languages = {voice: language_of(section, voice) for voice in section.voices}
         phonemizers = {
@@ -101,7 +102,7 @@ class KokoroEngine:
 
     def close(self) -> None:
         """Let go of the model and its memory."""
-        del self._model
+        del self._model, self._batched
 
     def _requests(self, utterance: Utterance) -> list[Request] | Reject:
         try:
@@ -112,29 +113,46 @@ class KokoroEngine:
             return Reject("engine_error", f"phonemes: {_brief(error)}")
         if not pieces:
             return Reject("no_phonemes", f"nothing to speak in {utterance.text[:40]!r}")
+        pack = self._packs[utterance.voice]
         return [
-            Request(piece.phonemes, utterance.voice, seed_of(utterance.seed, "piece", str(i)))
+            Request(
+                piece.phonemes,
+                pack[len(piece.phonemes) - 1, 0],
+                self._speed,
+                seed_of(utterance.seed, "piece", str(i)),
+            )
             for i, piece in enumerate(pieces)
         ]
 
     def _speak(self, requests: list[Request]) -> list[torch.Tensor | Reject]:
         """A waveform [samples] for each request, or its Reject."""
-        return [self._forward(request) for request in requests]
+        spoken: dict[int, torch.Tensor | Reject] = {}
+        lengths = [len(request.phonemes) for request in requests]
+        for items in batches(lengths, self._batch_phonemes):
+            spoken |= zip(items, self._together([requests[i] for i in items]), strict=True)
+        return [spoken[i] for i in range(len(requests))]
 
-    def _forward(self, request: Request) -> torch.Tensor | Reject:
+    def _together(self, requests: list[Request]) -> list[torch.Tensor | Reject]:
+        """As one batch, or one by one where that fails: then one of them is at fault."""
+        if len(requests) > 1:
+            try:
+                return [_checked(spoken.wave) for spoken in self._batched(requests)]
+            except RuntimeError as error:
+                if machine_failed(error):
+                    raise
+        return [self._alone(request) for request in requests]
+
+    def _alone(self, request: Request) -> torch.Tensor | Reject:
         import torch
 
-        style = self._packs[request.voice][len(request.phonemes) - 1]
         try:
-            with torch.inference_mode(), _noise(request.seed, self._device):
-                wave: torch.Tensor = self._model(request.phonemes, style, self._speed)
+            with torch.inference_mode(), noise(request.seed, self._device):
+                wave = self._model(request.phonemes, request.style[None], request.speed)
         except RuntimeError as error:
             if machine_failed(error):
                 raise
             return Reject("engine_error", f"model: {_brief(error)}")
-        if not wave.isfinite().all():
-            return Reject("engine_error", "model: samples that are not finite")
-        return wave.clamp(-1, 1)
+        return _checked(wave)
 
 
 def machine_failed(error: RuntimeError) -> bool:
@@ -159,6 +177,12 @@ def language_of(section: KokoroSpeech, voice: str) -> str:
     )
 
 
+def _checked(wave: torch.Tensor) -> torch.Tensor | Reject:
+    if not wave.isfinite().all():
+        return Reject("engine_error", "model: samples that are not finite")
+    return wave.clamp(-1, 1)
+
+
 def _join(waves: list[torch.Tensor | Reject]) -> torch.Tensor | Reject:
     """The pieces of one text as one waveform, or the first Reject among them."""
     import torch
@@ -170,16 +194,6 @@ def _join(waves: list[torch.Tensor | Reject]) -> torch.Tensor | Reject:
         parts.append(wave)
     whole = torch.cat(parts)
     return silence(whole) or whole
-
-
-@contextmanager
-def _noise(seed: int, device: torch.device) -> Iterator[None]:
-    """The generators of the CPU and of `device` seeded within, and as they were after."""
-    import torch
-
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def _brief(error: Exception) -> str:
