@@ -122,7 +122,8 @@ def ray_session(cpus: int, address: str | None) -> Iterator[None]:
                 signal.signal(number, handler)
     except (OSError, RuntimeError, ValueError) as error:
         where = address or "this machine"
-        raise UnitcorpusError(f"cannot reach Ray at {where}: {describe(error)}") from None
+        hint = "" if address is None else "; a cluster with tokens wants RAY_AUTH_MODE=token"
+        raise UnitcorpusError(f"cannot reach Ray at {where}: {describe(error)}{hint}") from None
     try:
         yield
     finally:
