@@ -18,7 +18,8 @@ from unitcorpus.recipe import load_recipe
 from unitcorpus.shards import tar
 from unitcorpus.shards.check import check_sample
 from unitcorpus.shards.format import npy_bytes, seal, unseal
-from unitcorpus.shards.inputs import Input
+from unitcorpus.shards.inputs import Input, PlannedPart
+from unitcorpus.shards.layout import UTTERANCES
 from unitcorpus.shards.reader import Sample, open_corpus
 from unitcorpus.shards.receipt import read_receipt, write_receipt
 from unitcorpus.shards.verify import verify
@@ -103,7 +104,7 @@ SPEC = {
     "durations": True,
     "extractor": {"sample_rate": 16_000, "frames": {"padding": 0, "convolutions": [[400, 320]]}},
 }
-ROW = Input("train-000000-000000", "a", "text", "en-us")
+ROW = Input("train-000000-000000", "a", {"units": PlannedPart("text")}, "en-us")
 
 
 def sample_of(
@@ -118,7 +119,10 @@ def sample_of(
 
 
 def test_a_good_sample_passes() -> None:
-    assert check_sample(sample_of([1, 2], [2, 1], 400 + 2 * 320), SPEC, ROW) == (None, (1040, 3, 2))
+    assert check_sample(sample_of([1, 2], [2, 1], 400 + 2 * 320), SPEC, UTTERANCES, ROW) == (
+        None,
+        (1040, 3, 2),
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,7 +140,7 @@ def test_a_good_sample_passes() -> None:
 def test_a_sample_that_breaks_an_invariant_is_told_why(
     units: list[int], durations: list[int] | None, num_samples: int, words: str
 ) -> None:
-    problem, _ = check_sample(sample_of(units, durations, num_samples), SPEC, ROW)
+    problem, _ = check_sample(sample_of(units, durations, num_samples), SPEC, UTTERANCES, ROW)
     assert problem is not None
     assert words in problem
 
@@ -145,7 +149,7 @@ def test_a_sample_that_breaks_an_invariant_is_told_why(
     "changes", [{"id": "b"}, {"text": None}, {"voice": 3}, {"seconds": -1.0}, {"extra": 1}]
 )
 def test_a_field_unlike_the_plan_is_named(changes: dict[str, object]) -> None:
-    problem, _ = check_sample(sample_of([1, 2], [2, 1], 1040, **changes), SPEC, ROW)
+    problem, _ = check_sample(sample_of([1, 2], [2, 1], 1040, **changes), SPEC, UTTERANCES, ROW)
     assert problem == f"{next(iter(changes))} not as planned"
 
 
@@ -153,7 +157,7 @@ def test_a_field_unlike_the_plan_is_named(changes: dict[str, object]) -> None:
 def test_a_count_that_is_no_integer_is_told(number: object) -> None:
     sample = sample_of([1, 2], [2, 1], 1040)
     sample.meta["num_samples"] = number
-    assert check_sample(sample, SPEC, ROW)[0] == f"num_samples is {number!r}"
+    assert check_sample(sample, SPEC, UTTERANCES, ROW)[0] == f"num_samples is {number!r}"
 
 
 Change = Callable[[dict[str, Any]], None]

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from unitcorpus.errors import UnitcorpusError, nearest
-from unitcorpus.recipe.models import Recipe, Section
+from unitcorpus.recipe.models import Recipe
+from unitcorpus.recipe.section import Section
 
 S = TypeVar("S", bound=Section)
 PLAIN = re.compile(r"null|true|false|[-+]?(\d{1,30}(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
@@ -171,8 +172,8 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _tag(section: type[BaseModel]) -> str | None:
-    """The value that selects a section in a union: its `kind`, `engine` or `extractor`."""
-    for key in ("kind", "engine", "extractor"):
+    """The value that selects a section in a union: its `kind`, `engine`, `extractor`, `measure`."""
+    for key in ("kind", "engine", "extractor", "measure"):
         if key in section.model_fields:
-            return str(section.model_fields[key].default)
+            return str(get_args(section.model_fields[key].annotation)[0])
     return None

@@ -12,6 +12,7 @@ from typing import Any
 
 from unitcorpus.shards.check import check_shard
 from unitcorpus.shards.format import DamagedError, file_sha256, fingerprint, read_sealed
+from unitcorpus.shards.layout import LAYOUTS
 from unitcorpus.shards.manifest import index, manifest
 from unitcorpus.shards.reader import open_corpus
 from unitcorpus.shards.receipt import Receipt, check_mark, marked_files, read_receipt
@@ -84,7 +85,8 @@ def _check_one(
             p for path, mark in marked_files(root, receipt) if (p := check_mark(path, mark))
         ]
         if not problems:
-            problems += check_shard(root, plan["units"], receipt)
+            layout = LAYOUTS[plan["layout"]["kind"]]
+            problems += check_shard(root, plan["units"], layout, receipt)
     except DamagedError as error:
         return [*problems, f"shard {name}: {error}"], None
     except FOREIGN as error:
