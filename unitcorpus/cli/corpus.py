@@ -56,7 +56,9 @@ def status(
 
 def export(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="A corpus: folder or URL.")],
-    format: Annotated[str, typer.Option(help="jsonl (units, duration) or tokens.")] = "jsonl",
+    format: Annotated[
+        str, typer.Option(help="jsonl (lists of units) or tokens (strings).")
+    ] = "jsonl",
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write. Default: the terminal.")] = None,
 ) -> None:
