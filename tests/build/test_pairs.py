@@ -70,6 +70,7 @@ def test_each_units_are_those_of_its_own_text_spoken_alone(built: Path) -> None:
             wave = resample(wave, stages.engine.sample_rate, 16_000)
             units = stages.quantise(stages.extractor.features([wave])[0])
             durations = sample.part_durations(part)
+            assert durations is not None
             np.testing.assert_array_equal(np.repeat(sample.part(part), durations), units)
             assert sample.meta[f"{part}_seconds"] == len(wave) / 16_000
     stages.close()

@@ -129,7 +129,11 @@ def test_every_wrong_ending_is_drawn_and_never_the_right_one(tmp_path: Path) -> 
 
 def test_named_columns_take_any_table(tmp_path: Path) -> None:
     row = {"q": "Why?", "good": "So.", "bad": "No.", "key": "k1"}
-    names = {"prompt_column": "q", "chosen_column": "good", "rejected_column": "bad"}
+    names: dict[str, Any] = {
+        "prompt_column": "q",
+        "chosen_column": "good",
+        "rejected_column": "bad",
+    }
     [found] = jsonl(tmp_path, row, id_column="key", **names)
     assert texts(found) == ("Why?", "So.", "No.")
     assert isinstance(found, PartedRow)
