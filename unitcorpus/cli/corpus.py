@@ -13,8 +13,10 @@ import typer
 from unitcorpus.errors import UnitcorpusError, nearest
 
 
-def verify(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.")]) -> None:
-    """Check every digest, count and invariant of a finished corpus.
+def verify(
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A corpus: folder or URL.")],
+) -> None:
+    """Check every digest, count and invariant of a finished corpus, here or at a URL.
 
     Example: unitcorpus verify corpora/demo
     """
