@@ -10,19 +10,26 @@ from typing import Annotated
 
 import typer
 
+from unitcorpus.cli.options import Device, read_device
 from unitcorpus.errors import UnitcorpusError, nearest
 
 
 def verify(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="A corpus: folder or URL.")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Build damaged shards again, to the same bytes.")
+    ] = False,
+    device: Device = "auto",
 ) -> None:
     """Check every digest, count and invariant of a finished corpus, here or at a URL.
 
-    Example: unitcorpus verify corpora/demo
+    Example: unitcorpus verify corpora/demo --repair
     """
     from unitcorpus.shards.reader import open_corpus
     from unitcorpus.shards.verify import verify as find_problems
 
+    if repair:
+        _repair(directory, device)
     problems = find_problems(directory)
     if problems:
         for problem in problems:
@@ -32,6 +39,18 @@ def verify(
         raise typer.Exit(1)
     corpus = open_corpus(directory)
     print(f"{directory}: whole ({len(corpus.index):,} shards, {len(corpus):,} samples)")
+
+
+def _repair(directory: str, device: str) -> None:
+    from unitcorpus.build.repair import repair
+    from unitcorpus.build.run import Execution
+
+    if "://" in directory:
+        raise UnitcorpusError("--repair builds, and so wants a folder of this machine, not a URL")
+    names, outcome = repair(Path(directory).expanduser(), Execution(device=read_device(device)))
+    for failure in outcome.failures:
+        print(f"{failure.shard}: {failure.error}", file=sys.stderr)
+    print(f"built again: {', '.join(names) or 'no shard'}")
 
 
 def status(

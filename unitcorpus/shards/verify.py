@@ -38,11 +38,11 @@ def _problems(files: Files, corpus: Corpus, tick: Callable[[int, int], None]) ->
     try:
         plan = read_sealed(root / "plan" / "plan.json")
         shards = plan["shards"]
-        yield from _check_plan(root, plan)
+        yield from check_plan(root, plan)
         receipts = []
         for number, shard in enumerate(shards):
             with files.shard(shard["name"]):
-                found, receipt = _check_one(root, plan, shard)
+                found, receipt = check_one(root, plan, shard)
             yield from found
             receipts += [receipt] if receipt else []
             tick(number + 1, len(shards))
@@ -55,7 +55,8 @@ def _problems(files: Files, corpus: Corpus, tick: Callable[[int, int], None]) ->
         yield f"plan/plan.json or corpus.json is not of this format ({error!r})"
 
 
-def _check_plan(root: Path, plan: dict[str, Any]) -> Iterator[str]:
+def check_plan(root: Path, plan: dict[str, Any]) -> Iterator[str]:
+    """The problems of what all shards share: unit spec, codebook, the plan's rejects."""
     spec = {key: value for key, value in plan["units"].items() if key != "fingerprint"}
     if fingerprint(spec) != plan["units"]["fingerprint"]:
         yield "plan/plan.json: the unit spec does not match its fingerprint"
@@ -74,7 +75,7 @@ def _check_plan(root: Path, plan: dict[str, Any]) -> Iterator[str]:
         yield "plan/request.json is not of this format"
 
 
-def _check_one(
+def check_one(
     root: Path, plan: dict[str, Any], shard: dict[str, Any]
 ) -> tuple[list[str], Receipt | None]:
     """The problems of one shard, and its receipt if that can be read."""
