@@ -23,8 +23,9 @@ ALLOWED = {
     "speech": {"recipe"},
     "units": {"recipe", "shards"},
     "dedup": {"recipe"},
+    "pairs": {"recipe"},
     "hub": {"shards"},
-    "build": {"recipe", "shards", "sources", "speech", "units", "dedup", "hub"},
+    "build": {"recipe", "shards", "sources", "speech", "units", "dedup", "pairs", "hub"},
     "cli": {"recipe", "shards", "build"},
 }
 

@@ -11,7 +11,7 @@ from types import FrameType
 
 import typer
 
-from unitcorpus.cli.build import build, plan
+from unitcorpus.cli.build import build, pairs, plan
 from unitcorpus.cli.corpus import export, status, verify
 from unitcorpus.cli.kmeans import kmeans
 from unitcorpus.errors import UnitcorpusError
@@ -25,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(build)
+app.command()(pairs)
 app.command()(plan)
 app.command()(status)
 app.command()(verify)
@@ -63,7 +64,7 @@ def main() -> None:
     except UnitcorpusError as error:
         _fail(error, str(error), 2)
     except Stopped as stop:
-        resumable = words[:1] == ["build"]
+        resumable = words[:1] in (["build"], ["pairs"])
         more = "; what was finished is kept, run the same command to go on" if resumable else ""
         _fail(stop, f"stopped{more}", stop.code)
     except BrokenPipeError:

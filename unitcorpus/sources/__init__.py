@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from unitcorpus.sources.base import TextRows
+from unitcorpus.sources.base import Rows
 from unitcorpus.sources.huggingface import HuggingfaceRows
+from unitcorpus.sources.pairs import PairRows
 from unitcorpus.sources.stories import StoryRows
 from unitcorpus.sources.text import FileRows
 from unitcorpus.sources.units import UnitRows
@@ -15,10 +16,11 @@ SOURCES: dict[str, Any] = {
     "text": FileRows,
     "huggingface": HuggingfaceRows,
     "units": UnitRows,
+    "pairs": PairRows,
 }
 
 
-def open_source(section: Any, seed: int) -> TextRows:
+def open_source(section: Any, seed: int) -> Rows:
     """The source that a recipe's `source` section describes. Raises UnitcorpusError."""
-    source: TextRows = SOURCES[section.kind](section, seed)
+    source: Rows = SOURCES[section.kind](section, seed)
     return source

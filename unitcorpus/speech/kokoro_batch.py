@@ -60,7 +60,9 @@ class _Score:
 
 
 class BatchedKokoro:
-    """A `KModel` on its device, for batches, with its weight norms folded. It is left as it was.
+    """A `KModel` on its device, for batches, with its weight norms folded. It changes what the
+    model's modules run during a call, so one thread at a time may use the model, and leaves it as
+    it was.
 
     `frames` bounds the padded frames that go through the decoder at a time, where memory goes
     (never less than one item). By default all go at once on a GPU, and one by one on a CPU, whose
