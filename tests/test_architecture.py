@@ -23,9 +23,10 @@ ALLOWED = {
     "speech": {"recipe"},
     "units": {"recipe", "shards"},
     "dedup": {"recipe"},
+    "pairs": {"recipe"},
     "hub": {"shards"},
-    "build": {"recipe", "shards", "sources", "speech", "units", "dedup", "hub"},
-    "cli": {"recipe", "shards", "build"},
+    "build": {"recipe", "shards", "sources", "speech", "units", "dedup", "pairs", "hub"},
+    "cli": {"recipe", "shards", "build", "pairs"},
 }
 
 
