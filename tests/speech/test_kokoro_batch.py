@@ -309,7 +309,9 @@ TEXTS = ("A fox ran.", "", "Two owls sat on a wall.", "A.", "The end.")
 
 def engine(folder: Path, batch_seconds: float = 60) -> KokoroEngine:
     section = KokoroSpeech(model=str(folder), g2p="espeak", speed=4.0, voices=("af_heart",))
-    return KokoroEngine(section, KokoroEngine.resolve(section), "cpu", batch_seconds)
+    speaker = KokoroEngine(section, KokoroEngine.resolve(section), "cpu")
+    speaker.batch_seconds = batch_seconds
+    return speaker
 
 
 def said(speaker: KokoroEngine) -> list[torch.Tensor | Reject]:

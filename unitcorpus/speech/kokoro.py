@@ -10,6 +10,7 @@ concatenated in order, with nothing between.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 SAMPLE_RATE = 24_000
+HALF = ("bfloat16", "float16")
 FRAME_RATE = 40
 PHONEME_RATE = 60
 """Phonemes of four seconds: through BERT and predictor, which take little memory, go at a time as
@@ -38,27 +40,19 @@ class KokoroEngine:
     """A Kokoro checkpoint on one device, with the voices of the recipe.
 
     A batch of the decoder is at most `batch_seconds` of speech, padding included; what is longer is
-    spoken alone, and so is everything with the default of 0. On a CPU the decoder takes one piece
-    at a time whatever the batch (see `BatchedKokoro`). `dtype` and `compile` as in `kernels`.
+    spoken alone. On a CPU it takes one piece at a time whatever the batch (see `BatchedKokoro`).
     Raises UnitcorpusError where the checkpoint or a package is not what was planned with.
     """
 
     sample_rate = SAMPLE_RATE
 
-    def __init__(
-        self,
-        section: KokoroSpeech,
-        resolved: dict[str, Any],
-        device: str,
-        batch_seconds: float = 0,
-        dtype: str = "float32",
-        compile: bool = False,
-    ) -> None:
+    batch_seconds: float = 0
+
+    def __init__(self, section: KokoroSpeech, resolved: dict[str, Any], device: str) -> None:
         import torch
 
         self._device = torch.device(device)
         self._speed = section.speed
-        self._batch_phonemes = int(batch_seconds * PHONEME_RATE)
         planned = {key: resolved[key] for key in ("revision", "g2p")}
         here = self.resolve(section.model_copy(update=planned))
         for key in resolved:
@@ -69,14 +63,10 @@ class KokoroEngine:
                 )
         files = Checkpoint(section.model, resolved["revision"])
         self._model = files.model(device)
-        if dtype == "float64":
+        if section.precision == "float64":
             in_double(self._model)
-        half = getattr(torch, dtype) if dtype in ("bfloat16", "float16") else None
-        self._batched = BatchedKokoro(
-            self._model,
-            None if self._device.type == "cpu" else max(1, int(batch_seconds * FRAME_RATE)),
-            kernels=kernels(half, compile),
-        )
+        half = getattr(torch, section.precision) if section.precision in HALF else None
+        self._batched = BatchedKokoro(self._model, kernels=kernels(half, section.compile))
         self._packs = {voice: files.pack(voice) for voice in section.voices}
         languages = {voice: language_of(section, voice) for voice in section.voices}
         phonemizers = {
@@ -84,6 +74,8 @@ class KokoroEngine:
             for language in sorted(set(languages.values()))
         }
         self._phonemizers = {voice: phonemizers[code] for voice, code in languages.items()}
+        self._thread = ThreadPoolExecutor(1, "phonemes")
+        self._begun: dict[Utterance, Future[list[Request] | Reject]] = {}
 
     @staticmethod
     def resolve(section: KokoroSpeech) -> dict[str, Any]:
@@ -104,10 +96,20 @@ class KokoroEngine:
             resolved[SPACY_MODEL] = version(SPACY_MODEL)
         return resolved
 
+    def ahead(self, utterances: Sequence[Utterance]) -> None:
+        """Begin to phonemise, in the one thread in which phonemisers run."""
+        for utterance in utterances:
+            if utterance not in self._begun:
+                self._begun[utterance] = self._thread.submit(self._requests, utterance)
+
     def synthesize(self, utterances: Sequence[Utterance]) -> list[torch.Tensor | Reject]:
         """One float32 waveform [samples] in [-1, 1] each, on the device, or its Reject:
         `no_phonemes`, `engine_error` or `silence`. Running out of memory raises."""
-        asked = [self._requests(utterance) for utterance in utterances]
+        self.ahead(utterances)
+        begun = [self._begun[utterance] for utterance in utterances]
+        for utterance in set(utterances):
+            del self._begun[utterance]
+        asked = [requests.result() for requests in begun]
         requests = [request for each in asked if not isinstance(each, Reject) for request in each]
         waves = iter(self._speak(requests))
         return [
@@ -117,6 +119,7 @@ class KokoroEngine:
 
     def close(self) -> None:
         """Let go of the model and its memory."""
+        self._thread.shutdown(cancel_futures=True)
         del self._model, self._batched
 
     def _requests(self, utterance: Utterance) -> list[Request] | Reject:
@@ -143,7 +146,9 @@ class KokoroEngine:
         """A waveform [samples] for each request, or its Reject."""
         spoken: dict[int, torch.Tensor | Reject] = {}
         lengths = [len(request.phonemes) for request in requests]
-        for items in batches(lengths, self._batch_phonemes):
+        if self._device.type != "cpu":
+            self._batched.frames = max(1, int(self.batch_seconds * FRAME_RATE))
+        for items in batches(lengths, int(self.batch_seconds * PHONEME_RATE)):
             spoken |= zip(items, self._together([requests[i] for i in items]), strict=True)
         return [spoken[i] for i in range(len(requests))]
 

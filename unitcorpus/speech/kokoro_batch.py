@@ -85,7 +85,7 @@ class BatchedKokoro:
         cpu = model.device.type == "cpu"
         self._model = model
         self._dtype = model.bert_encoder.weight.dtype
-        self._frames = frames or (1 if cpu else 1 << 40)
+        self.frames = frames or (1 if cpu else 1 << 40)
         together = together or (None if cpu else torch.float64)
         self._apart = together is None
         self._prosody = Prosody(model, together, without)
@@ -101,7 +101,7 @@ class BatchedKokoro:
         with torch.inference_mode(), default_dtype(self._dtype):
             score = self._score(requests)
             frames = score.melody.durations
-            for items in batches(frames.sum(1).tolist(), self._frames):
+            for items in batches(frames.sum(1).tolist(), self.frames):
                 waves |= zip(items, self._decode(score, items), strict=True)
             durations = [row[row > 0] for row in frames.cpu()]
         return [Spoken(waves[i], lasting) for i, lasting in enumerate(durations)]
