@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import unitcorpus
+from unitcorpus.build.agreement import exact, inexact
 from unitcorpus.build.chunks import BATCHES, chunks, seconds_of
 from unitcorpus.build.codebook import fit_codebook
 from unitcorpus.build.plan import read_plan
 from unitcorpus.build.run import Execution, build_corpus
 from unitcorpus.build.worker import Progress, Worker
+from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe
 from unitcorpus.shards.inputs import PlannedPart
 from unitcorpus.shards.receipt import read_receipt
@@ -134,7 +136,7 @@ def test_units_do_not_depend_on_the_batch_budget(make: Make, precision: str, lea
     small, large = (
         frames(make(*settings, f"compute.batch_seconds={seconds}")) for seconds in (5, 60)
     )
-    assert len(small) > 500
+    assert len(small) > 400
     assert len(np.unique(small)) > 50
     same = float((small == large).mean())
     print(f"{precision}: {(small != large).sum()} of {len(small)} units differ")
@@ -204,3 +206,28 @@ def test_a_budget_leaves_the_bytes_of_stages_that_batch_nothing(
     build_corpus(load_recipe("demo/stinystories", [*SMALL, "compute.batch_seconds=0"]), tmp_path)
     for shard in sorted((small_corpus / "data").iterdir()):
         assert (tmp_path / "data" / shard.name).read_bytes() == shard.read_bytes()
+
+
+# --- options that are not exact ---------------------------------------------------------------
+
+
+def test_a_build_refuses_options_that_change_units(make: Make, models: Path) -> None:
+    with pytest.raises(UnitcorpusError, match=r"precision bfloat16: .* what they are without"):
+        make("speech.precision=bfloat16")
+
+
+def test_a_build_that_asks_for_less_agreement_goes_on(make: Make) -> None:
+    settings = "speech.precision=bfloat16", "compute.agreement=0.01"
+    whole, half = frames(make()), frames(make(*settings))
+    assert len(whole) == len(half)
+    assert 0.01 < (whole == half).mean() < 1
+
+
+def test_exact_leaves_no_option_that_is_not(models: Path) -> None:
+    options = "speech.precision=bfloat16", "speech.compile=true", "units.precision=float16"
+    recipe = load_recipe(str(models / "recipe.yaml"), options)
+    assert len(inexact(recipe)) == 3
+    assert inexact(exact(recipe)) == []
+    assert exact(recipe) == load_recipe(str(models / "recipe.yaml"))
+    double = load_recipe(str(models / "recipe.yaml"), ["speech.precision=float64"])
+    assert exact(double) == double

@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from unitcorpus.build.agreement import require_agreement
 from unitcorpus.build.chunks import chunks, seconds_of
 from unitcorpus.build.memory import out_of_memory, release
 from unitcorpus.build.output import Output
@@ -41,11 +42,15 @@ class Progress:
 
 
 class Worker:
-    """Builds shards of one plan into one corpus directory."""
+    """Builds shards of one plan into one corpus directory.
+
+    Raises UnitcorpusError where a model cannot be loaded, or options of the recipe change units.
+    """
 
     def __init__(self, plan: Plan, root: Path, device: str = "cpu") -> None:
         self.plan, self.root = plan, root
         self.stages = load_stages(plan, root, device)
+        require_agreement(plan, root, self.stages, device)
 
     def build(
         self,
