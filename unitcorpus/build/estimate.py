@@ -48,7 +48,7 @@ def estimate(
             splits[shard.split] += shard.rows
             inputs = read_inputs(root, shard.name, plan.layout)
             weight += sum(size(row) for row in inputs)
-            characters += sum(len(row.text) for row in inputs)
+            characters += sum(len(p.text) for row in inputs for p in row.parts.values())
             sample += [row for n, row in enumerate(inputs, seen) if n % step == 0]
             seen += len(inputs)
         sample = sample[:rows]

@@ -1,7 +1,8 @@
 """Recorded audio as a stage: files below the source's folder in place of a speech engine.
 
 Only what the extractor can use as it is, or after resampling downwards: a file with several
-channels, or with less of the spectrum than the extractor was trained on, is a reject.
+channels, or with less of the spectrum than the extractor was trained on, is a reject. So is one
+without sound. Rejects name the file as the source does, never by its place on this machine.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unitcorpus.errors import Reject, UnitcorpusError
+from unitcorpus.errors import Reject, UnitcorpusError, within
 from unitcorpus.shards.inputs import PlannedPart
+from unitcorpus.speech.silence import silence
 from unitcorpus.units.resample import resample
 
 if TYPE_CHECKING:
@@ -53,11 +55,13 @@ class Recordings:
             )
         try:
             wave, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-        except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
-            said = " ".join(str(error).split()).replace(str(path), part.audio)
-            return Reject("unreadable_audio", f"{part.audio}: {said}")
+        except soundfile.LibsndfileError as error:  # its string holds the path, in some quoting
+            return Reject("unreadable_audio", f"{part.audio}: {error.error_string}")
         if wave.shape[1] != 1:
             return Reject("not_mono", f"{part.audio} has {wave.shape[1]} channels")
         if rate < self._rate:
             return Reject("low_rate", f"{part.audio} has {rate} Hz, the extractor {self._rate}")
-        return resample(torch.from_numpy(wave[:, 0].copy()), rate, self._rate)
+        mono = torch.from_numpy(wave[:, 0].copy())
+        if quiet := silence(mono):
+            return within(quiet, part.audio)
+        return resample(mono, rate, self._rate)

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Splits = dict[Annotated[str, Field(pattern="^[a-z0-9_]+$")], str]
 
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SourceSection(Section):
+    """What every kind of source has. `layout_kind` is that of the samples, `gives` what a row
+    holds: `text` to speak, `audio` or `units`."""
+
+    layout_kind: ClassVar[str] = "utterances"
+    gives: ClassVar[Literal["text", "audio", "units"]] = "text"

@@ -10,17 +10,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from unitcorpus.recipe.section import Section
-
-Splits = dict[Annotated[str, Field(pattern="^[a-z0-9_]+$")], str]
-
-
-class SourceSection(Section):
-    """What every kind has. `layout` is that of the samples, `gives` what a row holds: `text` to
-    speak, `audio` or `units`."""
-
-    layout_kind: ClassVar[str] = "utterances"
-    gives: ClassVar[Literal["text", "audio", "units"]] = "text"
+from unitcorpus.recipe.contrasts import (
+    BlimpSource,
+    ContrastsSource,
+    RecordedSource,
+    StoryClozeSource,
+)
+from unitcorpus.recipe.section import SourceSection, Splits
 
 
 class StoriesSource(SourceSection):
@@ -101,6 +97,14 @@ class PairsSource(SourceSection):
 
 
 Source = Annotated[
-    StoriesSource | TextSource | HuggingfaceSource | UnitsSource | PairsSource,
+    StoriesSource
+    | TextSource
+    | HuggingfaceSource
+    | UnitsSource
+    | PairsSource
+    | ContrastsSource
+    | StoryClozeSource
+    | BlimpSource
+    | RecordedSource,
     Field(discriminator="kind"),
 ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from unitcorpus.sources.base import Rows
+from unitcorpus.sources.contrasts import BlimpRows, ContrastRows, StoryClozeRows
 from unitcorpus.sources.huggingface import HuggingfaceRows
 from unitcorpus.sources.pairs import PairRows
+from unitcorpus.sources.recorded import RecordedRows
 from unitcorpus.sources.stories import StoryRows
 from unitcorpus.sources.text import FileRows
 from unitcorpus.sources.units import UnitRows
@@ -17,6 +19,13 @@ SOURCES: dict[str, Any] = {
     "huggingface": HuggingfaceRows,
     "units": UnitRows,
     "pairs": PairRows,
+    "contrasts": ContrastRows,
+    "storycloze": StoryClozeRows,
+    "blimp": BlimpRows,
+    "sblimp": RecordedRows,
+    "swuggy": RecordedRows,
+    "salmon": RecordedRows,
+    "spoken_storycloze": RecordedRows,
 }
 
 

@@ -16,6 +16,7 @@ from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe.sources import PairsSource, StoriesSource
 from unitcorpus.seeds import seed_of
 from unitcorpus.sources.base import BadRow, Part, PartedRow, Row
+from unitcorpus.sources.columns import RowError, text_of
 from unitcorpus.sources.stories import StoryRows
 from unitcorpus.sources.tables import Record, Table
 
@@ -34,10 +35,6 @@ class Choice:
     opening: str
     endings: tuple[str, ...]
     label: int
-
-
-class _RowError(ValueError):
-    """Why a row gives no pair: (reason, detail)."""
 
 
 class PairRows:
@@ -66,7 +63,7 @@ class PairRows:
             form = form or self._form(record)
             try:
                 yield self._pair(record, form)
-            except _RowError as error:
+            except RowError as error:
                 yield BadRow(record.where, *error.args)
 
     def _form(self, first: Record) -> str:
@@ -98,7 +95,7 @@ class PairRows:
         values, section = record.values, self._section
         if form == "columns":
             names = (section.prompt_column, section.chosen_column, section.rejected_column)
-            texts = tuple(_text(values, name) for name in names)
+            texts = tuple(text_of(values, name) for name in names)
             ident = self._ident(values, "id")
         else:
             choice = FORMS[form](values)
@@ -149,39 +146,39 @@ def sentences(text: str) -> list[str]:
 def _swag(values: Mapping[str, Any]) -> Choice:
     gold = values.get("gold-source")
     if gold not in (None, "", "gold"):
-        raise _RowError("not_gold", f"gold-source is {gold}: the right ending was generated")
-    endings = tuple(_text(values, name) for name in ENDINGS)
-    return _choice(_text(values, "sent1"), _text(values, "sent2"), endings, values)
+        raise RowError("not_gold", f"gold-source is {gold}: the right ending was generated")
+    endings = tuple(text_of(values, name) for name in ENDINGS)
+    return _choice(text_of(values, "sent1"), text_of(values, "sent2"), endings, values)
 
 
 def _hellaswag(values: Mapping[str, Any]) -> Choice:
-    context = _text(values, "ctx_a"), _text(values, "ctx_b")
+    context = text_of(values, "ctx_a"), text_of(values, "ctx_b")
     _check_speakable(" ".join(context))
     return _choice(*context, _endings(values), values)
 
 
 def _joined(values: Mapping[str, Any]) -> Choice:
     """The last fragment of the context opens the endings, as ctx_b and sent2 do."""
-    context = _text(values, "startphrase" if "startphrase" in values else "ctx").strip()
+    context = text_of(values, "startphrase" if "startphrase" in values else "ctx").strip()
     _check_speakable(context)
     cuts = [mark.end() for mark in _SENTENCE_END.finditer(context + " ")]
     if not cuts:
-        raise _RowError("no_prompt", "the context is one fragment: nothing comes before it")
+        raise RowError("no_prompt", "the context is one fragment: nothing comes before it")
     return _choice(context[: cuts[-1]].strip(), context[cuts[-1] :], _endings(values), values)
 
 
 def _check_speakable(context: str) -> None:
     for mark in UNSPEAKABLE:
         if mark in context:
-            raise _RowError("unspeakable", f"the context holds {mark!r}")
+            raise RowError("unspeakable", f"the context holds {mark!r}")
 
 
 def _endings(values: Mapping[str, Any]) -> tuple[str, ...]:
     endings = values.get("endings")
     if not isinstance(endings, list) or not all(isinstance(e, str) for e in endings):
-        raise _RowError("bad_endings", "column endings is not a list of texts")
+        raise RowError("bad_endings", "column endings is not a list of texts")
     if len(endings) != len(ENDINGS):
-        raise _RowError("bad_endings", f"column endings has {len(endings)}, expected are 4")
+        raise RowError("bad_endings", f"column endings has {len(endings)}, expected are 4")
     return tuple(endings)
 
 
@@ -189,20 +186,12 @@ def _choice(
     prompt: str, opening: str, endings: tuple[str, ...], values: Mapping[str, Any]
 ) -> Choice:
     if empty := [i for i, ending in enumerate(endings) if not ending.strip()]:
-        raise _RowError("bad_endings", f"ending {empty[0]} is empty")
+        raise RowError("bad_endings", f"ending {empty[0]} is empty")
     label = values.get("label")
     known = [str(i) for i in range(len(endings))]
     if isinstance(label, bool) or str(label) not in known:
-        raise _RowError("bad_label", f"column label is {label!r}, not one of {', '.join(known)}")
+        raise RowError("bad_label", f"column label is {label!r}, not one of {', '.join(known)}")
     return Choice(prompt, opening, endings, int(label))  # type: ignore[arg-type]
-
-
-def _text(values: Mapping[str, Any], name: str) -> str:
-    value = values.get(name)
-    if not isinstance(value, str):
-        kind = "missing" if name not in values else type(value).__name__
-        raise _RowError("not_text", f"column {name} is {kind}, not a text")
-    return value
 
 
 FORMS: dict[str, Callable[[Mapping[str, Any]], Choice]] = {

@@ -10,6 +10,7 @@ import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from unitcorpus.errors import UnitcorpusError
@@ -44,6 +45,12 @@ class Table:
             raise UnitcorpusError(
                 f"{section.path}: a parquet file is not read through {compression}; "
                 "decompress it first"
+            )
+        if self.format not in READERS and Path(section.path).expanduser().is_file():
+            raise UnitcorpusError(
+                f"cannot tell the format of {section.path} by its ending: the known ones are "
+                ".jsonl, .csv (each also with .gz, .bz2, .xz or .zst) and .parquet; or set "
+                "source.format"
             )
         self._hub = None if self.format in READERS else HubTables(section)
 
