@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from unitcorpus.recipe.filters import Filters
 from unitcorpus.recipe.section import Section
-from unitcorpus.recipe.sources import Source, UnitsSource
+from unitcorpus.recipe.sources import ManifestSource, Source, UnitsSource
 
 # --- speech: text to waveform -----------------------------------------------------------------
 
@@ -170,7 +170,9 @@ class Recipe(Section):
     def layout(self) -> str:
         """The kind of its samples: utterances, pairs or contrasts."""
         source = self.source
-        return source.layout if isinstance(source, UnitsSource) else source.layout_kind
+        if isinstance(source, UnitsSource | ManifestSource):
+            return source.layout
+        return source.layout_kind
 
     def public(self) -> dict[str, Any]:
         """The recipe as a corpus records it: local paths reduced to their last part."""

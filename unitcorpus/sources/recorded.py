@@ -91,6 +91,20 @@ def _shown(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
+def files_digest(rows: Iterator[PartedRow | BadRow]) -> str:
+    """sha256 over the names and sizes of the recordings of rows, and over what is wrong with
+    others."""
+    digest = sha256()
+    for row in rows:
+        used = (
+            [(row.where, row.reason, row.detail)]
+            if isinstance(row, BadRow)
+            else [(part.audio, part.audio_bytes) for part in row.parts]
+        )
+        digest.update(repr(used).encode())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """The names and texts of a right and a wrong recording."""
@@ -114,15 +128,7 @@ class RecordedRows:
     def identity(self) -> dict[str, Any]:
         """What identifies the rows: a digest over the names and sizes of the recordings and over
         what is wrong with others, and the sha256 of gold.csv."""
-        digest = sha256()
-        for row in self.rows():
-            used = (
-                [(row.where, row.reason, row.detail)]
-                if isinstance(row, BadRow)
-                else [(part.audio, part.audio_bytes) for part in row.parts]
-            )
-            digest.update(repr(used).encode())
-        said: dict[str, Any] = {"kind": self._section.kind, "files": digest.hexdigest()}
+        said: dict[str, Any] = {"kind": self._section.kind, "files": files_digest(self.rows())}
         if self._gold is not None:
             said["gold"] = stored(str(self._folder.path / self._gold))["sha256"]
         return {**said, "limit": self._section.limit}
