@@ -33,9 +33,9 @@ def copy(small_corpus: Path, tmp_path: Path) -> Path:
 
 
 def covered(root: Path) -> list[Path]:
-    """Every file that verify answers for: all but the card, which people edit, and the lock."""
+    """Every file that verify answers for: all but the card, which people edit, and hidden files."""
     files = sorted(
-        p for p in root.rglob("*") if p.is_file() and p.name not in ("README.md", ".lock")
+        p for p in root.rglob("*") if p.is_file() and p.name != "README.md" and p.name[0] != "."
     )
     return [p for p in files if p.stat().st_size]
 
@@ -75,6 +75,25 @@ def test_every_cut_and_every_lost_file_is_found_and_named(copy: Path) -> None:
         assert any(path.name in problem for problem in problems_of(copy)), path.name
         path.write_bytes(data)
     assert verify(copy) == []
+
+
+def test_a_remote_corpus_is_verified_like_a_local_one(copy: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.put(str(copy), "/remote", recursive=True)
+    assert verify("memory://remote") == []
+    name = "/remote/data/train-000001.tar"
+    whole = memory.cat_file(name)
+    memory.pipe_file(name, whole[:600] + b"?" + whole[601:])
+    memory.pipe_file("/remote/receipts/other.json", b"{}")
+    assert verify("memory://remote") == [
+        "data/train-000001.tar was changed: its sha256 is not the one in its receipt",
+        "receipts/other.json is not part of the corpus",
+    ]
+    memory.rm("/remote", recursive=True)
+    with pytest.raises(UnitcorpusError, match="is not a finished corpus"):
+        verify("memory://remote")
 
 
 def test_a_file_too_many_is_named(copy: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from unitcorpus.shards.layout import LAYOUTS, Layout
+
 
 def card(corpus: dict[str, Any], index: dict[str, Any]) -> str:
     """The card of a corpus, from the content of its corpus.json and index.json."""
@@ -45,31 +47,56 @@ def _body(corpus: dict[str, Any]) -> str:
     rows = "\n".join(_split_row(name, split) for name, split in corpus["splits"].items())
     dropped = ", ".join(f"{n:,} {reason}" for reason, n in corpus["rejected"].items()) or "none"
     runs = "with run lengths, so that nothing is lost" if units["durations"] else "no run lengths"
-    durations = "`KEY.durations.npy` (uint32, in frames), " if units["durations"] else ""
+    layout = LAYOUTS[corpus["layout"]["kind"]]
     return f"""# {corpus["name"]}
 
 {recipe["description"]}
 
-| split | utterances | hours | units | shards |
+| split | {layout.noun} | hours | units | shards |
 |---|---:|---:|---:|---:|
 {rows}
 
 - Units: {_units(units)}; repeats collapsed, {runs}.
 - Speech: {_speech(corpus)}
-- Rows left out: {dropped}.
+{_filters(recipe)}- Rows left out: {dropped}.
 - Unit spec `{units["fingerprint"][:16]}`; mix only with corpora of the same one.
 
-Each sample is `KEY.units.npy` (uint16), {durations}and `KEY.json`.
+Each sample is {_members(layout, units["durations"])} and `KEY.json`.
 
 ```python
 import unitcorpus
 for sample in unitcorpus.open("."):              # or "hf://datasets/user/name"
-    sample.units, sample.durations, sample.meta["text"]
+    {", ".join(_reading(layout))}
 
 from datasets import load_dataset
 data = load_dataset(".")                         # or "user/name"
 ```
 """
+
+
+def _members(layout: Layout, durations: bool) -> str:
+    """The arrays of a sample."""
+    units = ", ".join(f"`KEY.{layout.units(part)}`" for part in layout.parts)
+    runs = ", ".join(f"`KEY.{layout.durations(part)}`" for part in layout.parts)
+    return f"{units} (uint16)" + (f", {runs} (uint32, in frames)" if durations else "")
+
+
+def _filters(recipe: dict[str, Any]) -> str:
+    """What pairs were filtered by, one line each."""
+    lines = []
+    for name, rule in recipe["filters"].items():
+        if rule is not None:
+            said = ", ".join(f"{key} {value}" for key, value in rule.items() if value is not None)
+            lines.append(f"- Filter `{name}`: {said}.\n")
+    return "".join(lines)
+
+
+def _reading(layout: Layout) -> list[str]:
+    """How a sample's parts are read."""
+    if layout.plain:
+        return ["sample.units", "sample.durations", 'sample.meta["text"]']
+    last = layout.parts[-1]
+    return [*(f'sample.part("{part}")' for part in layout.parts), f'sample.meta["{last}_text"]']
 
 
 def _split_row(name: str, split: dict[str, Any]) -> str:
@@ -86,6 +113,8 @@ def _units(units: dict[str, Any]) -> str:
 
 def _speech(corpus: dict[str, Any]) -> str:
     speech = corpus["recipe"]["speech"]
+    if speech is None and corpus["speech"] is not None:
+        return "recordings, as the source has them."
     if speech is None:
         return "not made here; the units were published."
     model = f" ({speech['model']})" if "model" in speech else ""

@@ -1,1 +1,1 @@
-"""Pairs of utterances to prefer one over the other: how repetitive they are, and which are kept."""
+"""Spoken pairs: which are kept, and how much a sequence repeats itself (`pairs.auto_bleu`)."""

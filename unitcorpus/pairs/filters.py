@@ -73,8 +73,9 @@ def drop_by_text(filters: Filters, texts: Sequence[str]) -> Reject | None:
 
 
 def drop(filters: Filters, pair: Pair) -> Reject | None:
-    """Why a pair is dropped: the first filter, in the recipe's order, that it does not pass."""
-    for name, rule in filters.items():
+    """Why a pair is dropped: the first filter, in the order of their names, that it does not pass
+    (a recorded recipe knows no other order)."""
+    for name, rule in sorted(filters.items()):
         if rule is not None and (detail := _problem(rule, pair)):
             return Reject(name, detail, pair.scores)
     return None

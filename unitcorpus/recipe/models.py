@@ -7,6 +7,7 @@ command and leave no trace in its bytes.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -173,6 +174,13 @@ class Recipe(Section):
 
     def public(self) -> dict[str, Any]:
         """The recipe as a corpus records it: local paths reduced to their last part."""
+        return self._told(lambda path: PurePath(path).name)
+
+    def local(self) -> dict[str, Any]:
+        """The recipe with the paths of this machine, and no secrets of URLs."""
+        return self._told(lambda path: path)
+
+    def _told(self, path: Callable[[str], str]) -> dict[str, Any]:
         data = self.model_dump(mode="json")
         for section, key in (
             ("source", "path"),
@@ -182,7 +190,7 @@ class Recipe(Section):
         ):
             value = (data.get(section) or {}).get(key)
             if value and is_local(value):
-                data[section][key] = PurePath(value).name
+                data[section][key] = path(value)
             elif value and "://" in value:
                 data[section][key] = without_secrets(value)
         return data
