@@ -2,7 +2,7 @@
 
 - sBLIMP and sWUGGY, ZeroSpeech 2021: `syntactic/dev` and `lexical/dev`, each a gold.csv with the
   wavs it lists beside it, by names without ending. A right and a wrong row belong together by id
-  and voice, in sBLIMP by type and subtype too, since ids start anew in each.
+  and voice, in sBLIMP by type and subtype too, as its evaluation tells pairs apart.
 - SALMon: a folder for each task; `sample_I_0.wav` is right, `sample_I_1.wav` wrong.
 - SpokenStoryCloze: `N_STORY_correct.wav` and `N_STORY_incorrect.wav`.
 
