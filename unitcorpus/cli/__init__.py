@@ -13,6 +13,7 @@ import typer
 
 from unitcorpus.cli.build import build, pairs, plan
 from unitcorpus.cli.corpus import export, status, verify
+from unitcorpus.cli.doctor import doctor
 from unitcorpus.cli.kmeans import kmeans
 from unitcorpus.errors import UnitcorpusError
 
@@ -30,6 +31,7 @@ app.command()(plan)
 app.command()(status)
 app.command()(verify)
 app.command()(export)
+app.command()(doctor)
 app.add_typer(kmeans, name="kmeans")
 
 

@@ -18,6 +18,8 @@ from unitcorpus.recipe.filters import Filters
 from unitcorpus.recipe.section import Section
 from unitcorpus.recipe.sources import ManifestSource, Source, UnitsSource
 
+Precision = Literal["float32", "float64", "bfloat16", "float16"]
+
 # --- speech: text to waveform -----------------------------------------------------------------
 
 
@@ -40,6 +42,8 @@ class KokoroSpeech(Section):
     speed: float = Field(1.0, ge=0.25, le=4.0)
     language: str | None = Field(None, description="Kokoro's code; null: the voice's first letter")
     g2p: Literal["auto", "misaki", "espeak"] = "auto"
+    precision: Precision = Field("float32", description="of the generator; durations stay exact")
+    compile: bool = Field(False, description="torch.compile what lies between convolutions")
 
 
 Speech = Annotated[EspeakSpeech | KokoroSpeech, Field(discriminator="engine")]
@@ -70,6 +74,7 @@ class HubertUnits(Section):
     layer: int = Field(..., ge=1, le=1000)
     sample_rate: int = Field(16_000, ge=1000, le=192_000)
     input_padding: int = Field(0, ge=0, le=1_000_000, description="zero samples added on each side")
+    precision: Precision = "float32"
     codebook: str
     codebook_sha256: str | None = None
 
@@ -120,6 +125,12 @@ class Compute(Section):
     """What may change the last bits of a feature, and so belongs to the recipe."""
 
     threads: int = Field(1, ge=1, le=1024, description="torch and faiss threads of a worker")
+    batch_seconds: float = Field(
+        60, ge=0, le=1e6, description="audio of a model's batch, padding included; 0: one at a time"
+    )
+    agreement: float = Field(
+        0.999, ge=0, le=1, description="share of units that options which are not exact must keep"
+    )
 
 
 class Recipe(Section):
