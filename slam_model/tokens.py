@@ -83,6 +83,11 @@ def vocabulary(unit_spec: dict[str, Any]) -> int:
     return int(unit_spec["size"]) + FIRST_UNIT
 
 
+def kind_of(corpus: Corpus) -> str:
+    """`utterances`, `pairs` or `contrasts`."""
+    return str(corpus.info.get("layout", {"kind": "utterances"})["kind"])
+
+
 def check_same_units(sources: Sequence[Units]) -> None:
     """Raises UnitcorpusError where two sources are made of different units."""
     for other in sources[1:]:
@@ -101,7 +106,7 @@ def open_tokens(location: str | Path, split: str = "train", cache: Path | None =
     the build wrote.
     """
     corpus = unitcorpus.open(location)
-    kind = corpus.info.get("layout", {"kind": "utterances"})["kind"]
+    kind = kind_of(corpus)
     if kind != "utterances":
         raise UnitcorpusError(f"{location} holds {kind}; pretraining reads a corpus of utterances")
     shards = corpus.shards(split)
