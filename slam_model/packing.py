@@ -1,13 +1,14 @@
 """Chunks of documents, packed end to end into micro-batches without padding.
 
-A document longer than the context is cut into the fewest chunks, of as equal a length as can be,
-each beginning with the last token of the one before: every token is predicted exactly once. A pack
-is a run of chunks; position ids restart and attention ends at each of them (slam_model.attention),
-so which chunks share a pack changes no result.
+A document longer than the context is cut into chunks of the context's length and a rest, each
+beginning with the last token of the one before: every token is predicted exactly once. A pack is a
+run of chunks; position ids restart and attention ends at each of them (slam_model.attention), so
+which chunks share a pack changes no result.
 """
 
 from __future__ import annotations
 
+import bisect
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -95,30 +96,44 @@ def chunk_table(
     offsets: NDArray[np.int64], context: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """(first token, length, document) of every chunk of at most `context` tokens, in order."""
-    predicted = np.diff(offsets) - 1
-    count = -(-predicted // (context - 1))
+    step = context - 1
+    count = -(-(np.diff(offsets) - 1) // step)
     document = np.repeat(np.arange(len(count)), count)
     number = np.arange(len(document)) - np.repeat(count.cumsum() - count, count)
-    share, more = (predicted // count)[document], (predicted % count)[document]
-    start = offsets[:-1][document] + number * share + np.minimum(number, more)
-    return start, share + (number < more) + 1, document
+    start = offsets[:-1][document] + number * step
+    return start, np.minimum(context, offsets[1:][document] - start), document
 
 
 def deal(lengths: NDArray[np.int64], capacity: int, multiple: int = 1) -> list[list[int]]:
-    """Divides items of `lengths` tokens among packs of at most `capacity`: the fewest that a
-    longest-first deal into the emptiest pack finds, a multiple of `multiple`, evenly filled."""
-    order = np.argsort(-lengths, kind="stable").tolist()
-    sizes = lengths.tolist()
-    packs = -(-int(lengths.sum()) // capacity)
-    while True:
-        packs = -(-packs // multiple) * multiple
-        dealt = _deal(order, sizes, capacity, packs)
-        if dealt is not None:
-            return dealt
-        packs += 1
+    """Divides items of `lengths` tokens among packs of at most `capacity`.
+
+    As many packs as best-fit needs, up to a multiple of `multiple`, and evenly filled where that
+    can be done, so that processes take equally long. A pack may be empty.
+    """
+    order, sizes = np.argsort(-lengths, kind="stable").tolist(), lengths.tolist()
+    tight = _best_fit(order, sizes, capacity)
+    empty: list[list[int]] = [[] for _ in range(-len(tight) % multiple)]
+    return _evenly(order, sizes, capacity, len(tight) + len(empty)) or tight + empty
 
 
-def _deal(order: list[int], sizes: list[int], capacity: int, packs: int) -> list[list[int]] | None:
+def _best_fit(order: list[int], sizes: list[int], capacity: int) -> list[list[int]]:
+    """Each item, the longest first, goes where it leaves the least room."""
+    packs: list[list[int]] = []
+    rooms: list[tuple[int, int]] = []  # (room, pack), sorted
+    for item in order:
+        place = bisect.bisect_left(rooms, (sizes[item], -1))
+        room, pack = rooms.pop(place) if place < len(rooms) else (capacity, len(packs))
+        if pack == len(packs):
+            packs.append([])
+        packs[pack].append(item)
+        bisect.insort(rooms, (room - sizes[item], pack))
+    return packs
+
+
+def _evenly(
+    order: list[int], sizes: list[int], capacity: int, packs: int
+) -> list[list[int]] | None:
+    """Each item, the longest first, goes to the emptiest pack; None where one gets too full."""
     dealt: list[list[int]] = [[] for _ in range(packs)]
     loads = [(0, pack) for pack in range(packs)]
     for item in order:
