@@ -66,10 +66,10 @@ class Loader(Iterator[Step]):
             )
         check_same_units(corpora)
         self.corpora = list(corpora)
-        self.context, self.tokens_per_step, self.micro_tokens = (
+        self.context, self.micro_tokens, self.tokens_per_step = (
             context,
-            tokens_per_step,
             micro_tokens,
+            tokens_per_step,
         )
         self.seed, self.epochs, self.pad = seed, epochs, pad
         self.repeats = list(repeats) if repeats is not None else [1.0] * len(self.corpora)
@@ -79,6 +79,11 @@ class Loader(Iterator[Step]):
         self._first = np.cumsum([0] + [len(start) for start, _, _ in self._chunks])
         self.epoch = self.cursor = 0
         self._enter(0, 0)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no next step."""
+        return self.cursor >= self._stop and self._last_epoch
 
     def state(self) -> dict[str, int]:
         """Where the next step begins; JSON-able, the same on every process."""
@@ -96,9 +101,9 @@ class Loader(Iterator[Step]):
         return self
 
     def __next__(self) -> Step:
-        rows = self._take()
-        if not len(rows):
+        if self.ended:
             raise StopIteration
+        rows = self._take()
         lengths = self._lengths[rows]
         dealt = deal(lengths, self.micro_tokens, self.processes)
         mine = dealt[self.process :: self.processes]
@@ -143,10 +148,14 @@ class Loader(Iterator[Step]):
         return np.concatenate([np.zeros(0, np.int64), *taken])
 
     def _next_epoch(self) -> bool:
-        if self.epochs is not None and self.epoch + 1 >= self.epochs:
+        if self._last_epoch:
             return False
         self._enter(self.epoch + 1, 0)
         return True
+
+    @property
+    def _last_epoch(self) -> bool:
+        return self.epochs is not None and self.epoch + 1 >= self.epochs
 
     def _enter(self, epoch: int, cursor: int) -> None:
         """Draws the order of an epoch and goes to a place in it."""
@@ -154,7 +163,7 @@ class Loader(Iterator[Step]):
         self._order = rng.permutation(np.concatenate(self._of_epoch(epoch)))
         self._ends = self._lengths[self._order].cumsum()
         left = 1.0 if self.epochs is None else min(1.0, self.epochs - epoch)
-        self._stop = round(left * len(self._order))
+        self._stop = min(len(self._order), max(1, round(left * len(self._order))))
         self.epoch, self.cursor = epoch, cursor
 
     def _of_epoch(self, epoch: int) -> list[NDArray[np.int64]]:

@@ -88,6 +88,12 @@ def kind_of(corpus: Corpus) -> str:
     return str(corpus.info.get("layout", {"kind": "utterances"})["kind"])
 
 
+def cache_folder(name: str) -> Path:
+    """Where things that can be made again are kept: `$XDG_CACHE_HOME/unitcorpus/NAME`."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "unitcorpus" / name
+
+
 def check_same_units(sources: Sequence[Units]) -> None:
     """Raises UnitcorpusError where two sources are made of different units."""
     for other in sources[1:]:
@@ -111,7 +117,7 @@ def open_tokens(location: str | Path, split: str = "train", cache: Path | None =
         raise UnitcorpusError(f"{location} holds {kind}; pretraining reads a corpus of utterances")
     shards = corpus.shards(split)
     content = {"corpus": fingerprint(corpus.info), "split": split, "layout": LAYOUT}
-    root = cache or _default_cache()
+    root = cache or cache_folder("tokens")
     folder = root / fingerprint(content)[:32]
     with _disk(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -208,11 +214,6 @@ def _words(unit_spec: dict[str, Any]) -> str:
     extractor = unit_spec["extractor"]
     kind = extractor.get("name") or extractor.get("kind")
     return f"{kind}, {unit_spec['size']} units, spec {unit_spec['fingerprint'][:8]}"
-
-
-def _default_cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "unitcorpus" / "tokens"
 
 
 def _sync(stream: IO[bytes]) -> None:

@@ -211,6 +211,8 @@ def test_a_step_is_the_same_for_any_number_of_processes(lengths: list[int], proc
             (step.tokens, step.targets, step.rows)
         }
         assert {json.dumps(loader.state()) for loader in together} == {json.dumps(alone.state())}
+    assert alone.ended
+    assert all(loader.ended for loader in together)
     assert [next(loader, None) for loader in together] == [None] * processes
 
 
