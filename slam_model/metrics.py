@@ -119,14 +119,14 @@ class Log:
             self._stream.write(json.dumps(dict(metrics)) + "\n")
             self._stream.flush()
 
-    def show(self, metrics: Mapping[str, float | int], fraction: float, left: float | None) -> None:
+    def show(self, metrics: Mapping[str, float | int], fraction: float) -> None:
         """The state of the run: a bar on a terminal, else a line every half minute."""
         if not self._main:
             return
         if self._progress:
-            self._progress.update(self._bar, completed=fraction, description=line(metrics, left))
+            self._progress.update(self._bar, completed=fraction, description=line(metrics))
         elif time.monotonic() - self._said >= QUIET_SECONDS:
-            self.say(f"{100 * fraction:5.1f} %  {line(metrics, left)}")
+            self.say(f"{100 * fraction:5.1f} %  {line(metrics)}")
 
     def say(self, text: str) -> None:
         """A message on standard error, above the bar where there is one."""
@@ -139,18 +139,18 @@ class Log:
             print(text, file=sys.stderr, flush=True)
 
 
-def line(metrics: Mapping[str, float | int], left: float | None) -> str:
+def line(metrics: Mapping[str, float | int]) -> str:
     """`step 120  loss 3.4121  lr 9.8e-04  182k tok/s  MFU 41 %  0:12:04 left`"""
     parts = [f"step {metrics['step']}  loss {metrics['loss']:.4f}  lr {metrics['lr']:.1e}"]
     parts.append(f"{metrics['tokens_per_s'] / 1000:.1f}k tok/s")
     if "mfu" in metrics:
         parts.append(f"MFU {100 * metrics['mfu']:.0f} %")
-    if left is not None:
-        parts.append(f"{clock(left)} left")
+    if "left" in metrics:
+        parts.append(f"{duration(metrics['left'])} left")
     return "  ".join(parts)
 
 
-def clock(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """`1:02:03`"""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

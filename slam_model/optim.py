@@ -28,7 +28,7 @@ def make_optimizer(recipe: Optim, model: nn.Module) -> torch.optim.Optimizer:
     if recipe.name == "ademamix":
         from pytorch_optimizer import AdEMAMix
 
-        return AdEMAMix(
+        optimizer: torch.optim.Optimizer = AdEMAMix(
             groups,
             lr=recipe.lr,
             betas=(*recipe.betas, recipe.slow_beta),
@@ -36,9 +36,10 @@ def make_optimizer(recipe: Optim, model: nn.Module) -> torch.optim.Optimizer:
             alpha=recipe.alpha,
             weight_decouple=True,
         )
+        return optimizer
     from transformers.optimization import Adafactor
 
-    optimizer: torch.optim.Optimizer = Adafactor(
+    optimizer = Adafactor(
         groups, lr=recipe.lr, scale_parameter=True, relative_step=False, warmup_init=False
     )
     return optimizer

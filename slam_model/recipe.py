@@ -10,7 +10,7 @@ run, one without is pretraining.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -37,6 +37,9 @@ class Data(Section):
     tokens_per_step: int = Field(79_000, ge=2, description="of all processes; unused in DPO")
     micro_tokens: int = Field(8192, ge=2, description="of one forward pass of one process")
     epochs: float | None = Field(None, gt=0, description="ends the run; null: the budget alone")
+    repeats: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = Field(
+        {}, description="how often a corpus is seen in an epoch, by its name; else once"
+    )
     train: str = Field("train", description="the split that is trained on")
     validation: str = Field("validation", description="the split of the validation figures")
 
@@ -148,6 +151,11 @@ class TrainRecipe(Section):
             raise ValueError(
                 f"data.micro_tokens ({self.data.micro_tokens}) must hold one document of "
                 f"data.context ({self.data.context}) tokens"
+            )
+        if self.dpo and self.data.micro_tokens < 2 * self.data.context:
+            raise ValueError(
+                f"data.micro_tokens ({self.data.micro_tokens}) must hold both sides of a pair, of "
+                f"data.context ({self.data.context}) tokens each"
             )
         if self.schedule.minimum > self.optim.lr:
             raise ValueError(
