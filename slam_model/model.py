@@ -96,6 +96,11 @@ def _check(base: Base, vocab: int, context: int) -> None:
         raise UnitcorpusError(
             f"{base.name} has {positions} positions: data.context={context} is longer"
         )
+    window = getattr(config, "sliding_window", None)
+    if window is not None and getattr(config, "use_sliding_window", True) and window < context:
+        raise UnitcorpusError(
+            f"{base.name} attends to {window} tokens only: data.context={context} is longer"
+        )
     kinds = set(getattr(config, "layer_types", None) or ()) - {
         "full_attention",
         "sliding_attention",

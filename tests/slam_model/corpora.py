@@ -36,7 +36,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "gpt_neox": {
         "model_type": "gpt_neox", "hidden_size": 32, "intermediate_size": 64,
-        "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 256,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 256,
         "rotary_pct": 0.25, "tie_word_embeddings": False,
     },
     "opt": {
