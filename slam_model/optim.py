@@ -11,7 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from pytorch_optimizer import AdEMAMix
 from torch import nn
+from transformers.optimization import Adafactor
 
 from slam_model.recipe import Optim
 
@@ -22,13 +24,12 @@ def make_optimizer(recipe: Optim, model: nn.Module) -> torch.optim.Optimizer:
     The learning rate of its groups is set before every step, by the schedule.
     """
     groups = _groups(model, recipe.weight_decay)
+    optimizer: torch.optim.Optimizer
     if recipe.name == "adamw":
         fused = groups[0]["params"][0].is_cuda
-        return torch.optim.AdamW(groups, recipe.lr, recipe.betas, recipe.eps, fused=fused)
-    if recipe.name == "ademamix":
-        from pytorch_optimizer import AdEMAMix
-
-        optimizer: torch.optim.Optimizer = AdEMAMix(
+        optimizer = torch.optim.AdamW(groups, recipe.lr, recipe.betas, recipe.eps, fused=fused)
+    elif recipe.name == "ademamix":
+        optimizer = AdEMAMix(
             groups,
             lr=recipe.lr,
             betas=(*recipe.betas, recipe.slow_beta),
@@ -36,12 +37,10 @@ def make_optimizer(recipe: Optim, model: nn.Module) -> torch.optim.Optimizer:
             alpha=recipe.alpha,
             weight_decouple=True,
         )
-        return optimizer
-    from transformers.optimization import Adafactor
-
-    optimizer = Adafactor(
-        groups, lr=recipe.lr, scale_parameter=True, relative_step=False, warmup_init=False
-    )
+    else:
+        optimizer = Adafactor(
+            groups, lr=recipe.lr, scale_parameter=True, relative_step=False, warmup_init=False
+        )
     return optimizer
 
 
