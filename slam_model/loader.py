@@ -66,17 +66,14 @@ class Loader(Iterator[Step]):
             )
         check_same_units(corpora)
         self.corpora = list(corpora)
-        self.context, self.micro_tokens, self.tokens_per_step = (
-            context,
-            micro_tokens,
-            tokens_per_step,
-        )
+        self.context, self.micro_tokens = context, micro_tokens
+        self.tokens_per_step = tokens_per_step
         self.seed, self.epochs, self.pad = seed, epochs, pad
         self.repeats = list(repeats) if repeats is not None else [1.0] * len(self.corpora)
         self.process, self.processes = process, processes
         self._chunks = [chunk_table(corpus.offsets, context) for corpus in self.corpora]
-        self._lengths = np.concatenate([length for _, length, _ in self._chunks])
-        self._first = np.cumsum([0] + [len(start) for start, _, _ in self._chunks])
+        self._lengths = np.concatenate([length for _, length in self._chunks])
+        self._first = np.cumsum([0] + [len(start) for start, _ in self._chunks])
         self.epoch = self.cursor = 0
         self._enter(0, 0)
 
@@ -113,19 +110,17 @@ class Loader(Iterator[Step]):
     def key(self, row: int) -> str:
         """What a row of a pack is, in words: its corpus, sample and place."""
         number = int(np.searchsorted(self._first, row, "right")) - 1
-        corpus, (start, length, document) = self.corpora[number], self._chunks[number]
+        corpus, (start, length) = self.corpora[number], self._chunks[number]
         chunk = row - int(self._first[number])
-        at = int(start[chunk] - corpus.offsets[document[chunk]])
-        words = f"{corpus.name} {corpus.key(int(document[chunk]))}"
-        return f"{words}, tokens {at} to {at + int(length[chunk])}"
+        document = int(np.searchsorted(corpus.offsets, start[chunk], "right")) - 1
+        at = int(start[chunk] - corpus.offsets[document])
+        return f"{corpus.name} {corpus.key(document)}, tokens {at} to {at + int(length[chunk])}"
 
     def _pack(self, rows: NDArray[np.int64]) -> Pack:
+        numbers = np.searchsorted(self._first, rows, "right") - 1
         pieces = []
-        for row, number in zip(
-            rows.tolist(), (np.searchsorted(self._first, rows, "right") - 1).tolist(), strict=True
-        ):
-            start, length, _ = self._chunks[number]
-            chunk = row - self._first[number]
+        for number, chunk in zip(numbers, rows - self._first[numbers], strict=True):
+            start, length = self._chunks[number]
             pieces.append(self.corpora[number].tokens[start[chunk] : start[chunk] + length[chunk]])
         missing = self.micro_tokens - sum(map(len, pieces)) if self.pad else 0
         filling = padding(missing or 2 * (not pieces), self.context)
@@ -161,7 +156,7 @@ class Loader(Iterator[Step]):
         """Draws the order of an epoch and goes to a place in it."""
         rng = np.random.default_rng(seed_of(self.seed, "epoch", str(epoch)))
         self._order = rng.permutation(np.concatenate(self._of_epoch(epoch)))
-        self._ends = self._lengths[self._order].cumsum()
+        self._ends = self._lengths[self._order].cumsum(dtype=np.int64)
         left = 1.0 if self.epochs is None else min(1.0, self.epochs - epoch)
         self._stop = min(len(self._order), max(1, round(left * len(self._order))))
         self.epoch, self.cursor = epoch, cursor
@@ -170,16 +165,12 @@ class Loader(Iterator[Step]):
         """The rows of each corpus in an epoch: a window on endless repetitions of one permutation,
         so that after any number of epochs no row has been seen two times more than another."""
         windows = []
-        for corpus, repeats, first, (start, _, _) in zip(
-            self.corpora, self.repeats, self._first.tolist(), self._chunks, strict=False
-        ):
-            begin, end = (
-                round(epoch * repeats * len(start)),
-                round((epoch + 1) * repeats * len(start)),
-            )
-            place = np.arange(begin, end) % len(start)
+        for number, (corpus, repeats) in enumerate(zip(self.corpora, self.repeats, strict=True)):
+            count = len(self._chunks[number][0])
+            begin, end = (round(past * repeats * count) for past in (epoch, epoch + 1))
+            place = np.arange(begin, end) % count
             if repeats % 1:
                 rng = np.random.default_rng(seed_of(self.seed, "subset", corpus.fingerprint))
-                place = rng.permutation(len(start))[place]
-            windows.append(first + place)
+                place = rng.permutation(count)[place]
+            windows.append(self._first[number] + place)
         return windows

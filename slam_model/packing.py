@@ -94,17 +94,17 @@ def padding(length: int, context: int) -> list[NDArray[np.uint16]]:
 
 def chunk_table(
     offsets: NDArray[np.int64], context: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """(first token, length, document) of every chunk of at most `context` tokens, in order."""
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """(first token, length) of every chunk of at most `context` tokens, in order."""
     step = context - 1
     count = -(-(np.diff(offsets) - 1) // step)
     document = np.repeat(np.arange(len(count)), count)
     number = np.arange(len(document)) - np.repeat(count.cumsum() - count, count)
     start = offsets[:-1][document] + number * step
-    return start, np.minimum(context, offsets[1:][document] - start), document
+    return start, np.minimum(context, offsets[1:][document] - start).astype(np.int32)
 
 
-def deal(lengths: NDArray[np.int64], capacity: int, multiple: int = 1) -> list[list[int]]:
+def deal(lengths: NDArray[np.integer], capacity: int, multiple: int = 1) -> list[list[int]]:
     """Divides items of `lengths` tokens among packs of at most `capacity`.
 
     As many packs as best-fit needs, up to a multiple of `multiple`, and evenly filled where that
@@ -152,8 +152,8 @@ def packs_in_order(
 
     `limit`: the chunks that lie within the first so many tokens, at least one. Rows are chunks.
     """
-    start, length, _ = chunk_table(corpus.offsets, context)
-    ends = length.cumsum()
+    start, length = chunk_table(corpus.offsets, context)
+    ends = length.cumsum(dtype=np.int64)
     last = len(ends) if limit is None else max(1, int(np.searchsorted(ends, limit, "right")))
     first = 0
     while first < last:

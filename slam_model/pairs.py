@@ -10,7 +10,7 @@ completion is not collapsed, as in the published data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 import unitcorpus
-from slam_model.tokens import BOS, EOS, FIRST_UNIT, check_units, kind_of, sample_units, vocabulary
+from slam_model.tokens import (
+    BOS,
+    EOS,
+    FIRST_UNIT,
+    check_units,
+    kind_of,
+    read_shard,
+    sample_units,
+    vocabulary,
+)
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.shards import tar
-from unitcorpus.shards.format import DamagedError, fingerprint
-from unitcorpus.shards.reader import Corpus, Sample
+from unitcorpus.shards.format import fingerprint
+from unitcorpus.shards.reader import Sample
 
 PARTS = {"pairs": ("prompt", "chosen", "rejected"), "contrasts": ("right", "wrong")}
 
@@ -64,7 +72,8 @@ def read_pairs(location: str | Path, split: str) -> Pairs:
     kind = kind_of(corpus)
     if kind not in PARTS:
         raise UnitcorpusError(f"{location} holds {kind}, not pairs")
-    read = [_read(sample, kind, corpus.unit_spec) for sample in _samples(corpus, split)]
+    samples = (sample for shard in corpus.shards(split) for sample in read_shard(corpus, shard))
+    read = [_read(sample, kind, corpus.unit_spec) for sample in samples]
     if not read:
         raise UnitcorpusError(f"{location} has no pairs in its split '{split}'")
     keys, chosen, rejected, prompts, meta = (list(column) for column in zip(*read, strict=True))
@@ -79,15 +88,6 @@ def read_pairs(location: str | Path, split: str) -> Pairs:
         prompt_lengths=np.array(prompts, np.int64),
         meta=meta,
     )
-
-
-def _samples(corpus: Corpus, split: str) -> Iterator[Sample]:
-    for shard in corpus.shards(split):
-        try:
-            for key, members in tar.scan(corpus.archive(shard)):
-                yield Sample(key, members)
-        except DamagedError as error:
-            raise DamagedError(f"{corpus.name}, shard {shard}: {error}") from None
 
 
 def _read(

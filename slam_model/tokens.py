@@ -26,7 +26,7 @@ import unitcorpus
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards import tar
 from unitcorpus.shards.format import DamagedError, fingerprint, read_npy, seal, unseal
-from unitcorpus.shards.reader import Corpus
+from unitcorpus.shards.reader import Corpus, Sample
 from unitcorpus.shards.writer import sync_folder
 
 PAD, BOS, EOS = 0, 1, 1
@@ -72,8 +72,8 @@ class Tokens:
         """The sample key of a document, looked up in the corpus."""
         shard, first = next(entry for entry in reversed(self.shards) if entry[1] <= document)
         try:
-            names = (key for key, _ in tar.scan(unitcorpus.open(self.location).archive(shard)))
-            return next(key for i, key in enumerate(names, first) if i == document)
+            samples = read_shard(unitcorpus.open(self.location), shard)
+            return next(one.key for i, one in enumerate(samples, first) if i == document)
         except UnitcorpusError:  # the corpus is gone; the compiled tokens are not
             return f"sample {document - first} of {shard}"
 
@@ -181,10 +181,7 @@ def _compile(corpus: Corpus, shards: list[str], folder: Path) -> None:
 
 def _documents(corpus: Corpus, shard: str) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
     """(tokens of a shard's documents one after the other, length of each)."""
-    try:
-        units = [sample_units(members) for _, members in tar.scan(corpus.archive(shard))]
-    except DamagedError as error:
-        raise DamagedError(f"{corpus.name}, shard {shard}: {error}") from None
+    units = [sample_units(sample.members) for sample in read_shard(corpus, shard)]
     lengths = np.array([len(one) + 2 for one in units], np.int64)
     flat = np.concatenate([np.zeros(0, np.uint16), *units])
     check_units(flat, corpus.unit_spec, f"{corpus.name}, shard {shard}")
@@ -195,6 +192,17 @@ def _documents(corpus: Corpus, shard: str) -> tuple[NDArray[np.uint16], NDArray[
     tokens[~is_unit] = BOS
     tokens[is_unit] = flat + np.uint16(FIRST_UNIT)
     return tokens, lengths
+
+
+def read_shard(corpus: Corpus, shard: str) -> Iterator[Sample]:
+    """The samples of a shard, once its bytes are found to be those of the index."""
+    try:
+        for key, members in tar.scan(corpus.archive(shard)):
+            yield Sample(key, members)
+    except DamagedError as error:
+        raise DamagedError(f"{corpus.name}, shard {shard}: {error}") from None
+    except OSError as error:  # of a network
+        raise UnitcorpusError(f"cannot read shard {shard} of {corpus.name}: {error}") from error
 
 
 def sample_units(members: Mapping[str, memoryview], part: str = "units") -> NDArray[np.uint16]:
