@@ -151,6 +151,13 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
+    def _is_for_a_corpus(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "source" not in data and {"model", "optim"} & set(data):
+            raise ValueError("this is a training recipe; run it with: python -m slam_model.train")
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
     def _tell_the_source_kind(cls, data: Any) -> Any:
         """No `source.kind`: a path is a text file, no path is the built-in stories."""
         source = data.get("source") if isinstance(data, dict) else None
