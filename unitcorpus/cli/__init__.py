@@ -14,6 +14,7 @@ import typer
 from unitcorpus.cli.build import build, pairs, plan
 from unitcorpus.cli.corpus import export, status, verify
 from unitcorpus.cli.kmeans import kmeans
+from unitcorpus.cli.report import report
 from unitcorpus.errors import UnitcorpusError
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app.command()(plan)
 app.command()(status)
 app.command()(verify)
 app.command()(export)
+app.command()(report)
 app.add_typer(kmeans, name="kmeans")
 
 
