@@ -14,6 +14,7 @@ import typer
 from unitcorpus.cli.build import build, pairs, plan
 from unitcorpus.cli.corpus import export, status, verify
 from unitcorpus.cli.kmeans import kmeans
+from unitcorpus.cli.push import push
 from unitcorpus.cli.report import report
 from unitcorpus.errors import UnitcorpusError
 
@@ -32,6 +33,7 @@ app.command()(status)
 app.command()(verify)
 app.command()(export)
 app.command()(report)
+app.command()(push)
 app.add_typer(kmeans, name="kmeans")
 
 
@@ -66,7 +68,7 @@ def main() -> None:
     except UnitcorpusError as error:
         _fail(error, str(error), 2)
     except Stopped as stop:
-        resumable = words[:1] in (["build"], ["pairs"])
+        resumable = words[:1] in (["build"], ["pairs"], ["push"])
         more = "; what was finished is kept, run the same command to go on" if resumable else ""
         _fail(stop, f"stopped{more}", stop.code)
     except BrokenPipeError:
