@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, find_chromium
-from corpora import build_hostile
+from made import build_hostile
 
 from unitcorpus.build.run import build_corpus
 from unitcorpus.recipe import load_recipe

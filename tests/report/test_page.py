@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import SMALL
-from corpora import HOSTILE, build_hostile, write_contrasts
+from made import HOSTILE, build_hostile, write_contrasts
 
 import unitcorpus
 from unitcorpus.build.run import build_corpus

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpora import write_contrasts
 from hypothesis import given
 from hypothesis import strategies as st
+from made import write_contrasts
 
 import unitcorpus
 from unitcorpus.pairs.auto_bleu import auto_bleu

@@ -27,6 +27,8 @@ from unitcorpus.shards.receipt import audio_path
 if TYPE_CHECKING:
     import torch
 
+    from unitcorpus.recipe import Recipe
+
 CLIP_SECONDS = 30.0
 """A longer utterance is cut here."""
 
@@ -84,27 +86,25 @@ def _members(path: Path, keys: set[str]) -> dict[str, dict[str, memoryview]]:
 def _made_again(corpus: Corpus, root: Path, samples: list[Sample]) -> Audio:
     """From the plan, through the stages of a build."""
     from unitcorpus.build.plan import read_plan
-    from unitcorpus.build.stages import items_of, load_stages
-    from unitcorpus.recipe import Recipe
+    from unitcorpus.build.stages import SpokenStages, items_of, load_stages
 
-    recorded = corpus.info["recipe"]
-    if "path" not in recorded["source"] and recorded["source"]["kind"] != "stories":
-        recorded = {**recorded, "source": {**recorded["source"], "path": "."}}  # local: not told
-    plan = read_plan(root, Recipe.model_validate(recorded))
+    plan = read_plan(root, _recipe(corpus, root))
     stages = load_stages(plan, root)
+    assert isinstance(stages, SpokenStages)
     found, others = Audio(), 0
     try:
         for shard, own in _by_shard(samples).items():
             rows = {row.key: row for row in read_inputs(root, shard, corpus.layout)}
             for sample in own:
-                results = stages(items_of(rows[sample.key], plan.recipe.seed))
-                for part, result in zip(corpus.layout.parts, results, strict=True):
-                    if isinstance(result, Reject) or result.wave is None:
+                heard = stages.hear(items_of(rows[sample.key], plan.recipe.seed))
+                for part, wave in zip(corpus.layout.parts, heard, strict=True):
+                    if isinstance(wave, Reject):
                         others += 1
                         continue
-                    others += not _same(result, sample, part)
+                    [result] = stages.encode([wave])
+                    others += isinstance(result, Reject) or not _same(result, sample, part)
                     rate = plan.units["extractor"]["sample_rate"]
-                    found.clips[sample.key, part] = encode(result.wave, rate)
+                    found.clips[sample.key, part] = encode(wave, rate)
     finally:
         stages.close()
     found.note = "The audio was made again from the plan, and gives exactly the units shown."
@@ -115,6 +115,19 @@ def _made_again(corpus: Corpus, root: Path, samples: list[Sample]) -> Audio:
             "machine than where the corpus was built."
         )
     return found
+
+
+def _recipe(corpus: Corpus, root: Path) -> Recipe:
+    """The recipe with the paths of this machine where it was built here, else as recorded."""
+    from unitcorpus.build.folder import recipe_here
+    from unitcorpus.recipe import Recipe
+
+    if (here := recipe_here(root)) is not None:
+        return here
+    recorded = corpus.info["recipe"]
+    if "path" not in recorded["source"] and recorded["source"]["kind"] != "stories":
+        recorded = {**recorded, "source": {**recorded["source"], "path": "."}}  # local: not told
+    return Recipe.model_validate(recorded)
 
 
 def _same(encoded: Any, sample: Sample, part: str) -> bool:
