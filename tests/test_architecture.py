@@ -26,7 +26,8 @@ ALLOWED = {
     "pairs": {"recipe"},
     "hub": {"shards"},
     "build": {"recipe", "shards", "sources", "speech", "units", "dedup", "pairs", "hub"},
-    "cli": {"recipe", "shards", "build"},
+    "report": {"recipe", "shards", "units", "hub", "build"},
+    "cli": {"recipe", "shards", "build", "report", "hub"},
 }
 
 
@@ -64,8 +65,25 @@ def test_unitcorpus_never_imports_the_trainer() -> None:
         assert not any(name.split(".")[0] == "slam_model" for name in imports_of(module)), module
 
 
+def test_the_trainer_reads_corpora_and_knows_nothing_of_builds() -> None:
+    allowed = {"shards", "recipe", "errors", "seeds"}
+    for module in (ROOT.parent / "slam_model").rglob("*.py"):
+        names = [name for name in imports_of(module) if name.startswith("unitcorpus.")]
+        inside = {name.split(".")[1] for name in names}
+        assert inside <= allowed, f"{module.name} imports {sorted(inside - allowed)}"
+
+
 @pytest.mark.parametrize("statement", ["import unitcorpus", "import unitcorpus.cli"])
 def test_importing_loads_no_heavy_library(statement: str) -> None:
-    heavy = {"torch", "ray", "transformers", "datasets", "faiss", "pyarrow"}
+    heavy = {
+        "torch",
+        "ray",
+        "transformers",
+        "datasets",
+        "faiss",
+        "pyarrow",
+        "jinja2",
+        "huggingface_hub",
+    }
     code = f"import sys; {statement}; found = {heavy!r} & set(sys.modules); assert not found, found"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -62,6 +63,15 @@ def is_ours(root: Path) -> bool:
             continue
         return True
     return False
+
+
+def recipe_here(root: Path) -> Recipe | None:
+    """The recipe that was built in `root`, with the paths of this machine; None where it was not
+    built here."""
+    try:
+        return Recipe.model_validate(json.loads((root / RECIPE).read_text()))
+    except (OSError, ValueError):
+        return None
 
 
 def check_apart(recipe: Recipe, root: Path) -> None:

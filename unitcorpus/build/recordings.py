@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 class Recordings:
     """Reads the files of planned parts as float32 waveforms [samples] at `sample_rate`."""
 
-    def __init__(self, folder: str, sample_rate: int) -> None:
-        self._folder = Path(folder).expanduser()
+    def __init__(self, source: str, sample_rate: int) -> None:
+        """`source` is the folder that the parts' names begin at, or a file in it."""
+        path = Path(source).expanduser()
+        self._folder = path.parent if path.is_file() else path
         self._rate = sample_rate
 
     @staticmethod

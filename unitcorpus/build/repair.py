@@ -6,15 +6,13 @@ The plan itself cannot be made again from what is here: a damaged one is an erro
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from unitcorpus.build.folder import RECIPE, is_ours, remove_temporaries
+from unitcorpus.build.folder import is_ours, recipe_here, remove_temporaries
 from unitcorpus.build.lock import build_lock
 from unitcorpus.build.plan import check_inputs, read_plan
 from unitcorpus.build.run import Execution, Outcome, finish_build
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.recipe.models import Recipe
 from unitcorpus.shards.format import DamagedError, read_sealed
 from unitcorpus.shards.receipt import receipt_path
 from unitcorpus.shards.verify import check_one, check_plan
@@ -31,7 +29,12 @@ def repair(root: Path, execution: Execution) -> tuple[list[str], Outcome]:
         raise UnitcorpusError(f"{root} holds no build: there is nothing to repair")
     with build_lock(root):
         remove_temporaries(root)
-        recipe = _recipe(root)
+        recipe = recipe_here(root)
+        if recipe is None:
+            raise UnitcorpusError(
+                f"{root} was built elsewhere: delete the damaged shard's receipt and run the build "
+                "command again, which builds what has none"
+            )
         try:
             content = read_sealed(root / "plan" / "plan.json")
             plan = read_plan(root, recipe)
@@ -46,14 +49,3 @@ def repair(root: Path, execution: Execution) -> tuple[list[str], Outcome]:
         for name in names:
             receipt_path(root, name).unlink(missing_ok=True)
         return names, finish_build(plan, root, execution)
-
-
-def _recipe(root: Path) -> Recipe:
-    """The recipe that built here, with the paths of this machine."""
-    try:
-        return Recipe.model_validate(json.loads((root / RECIPE).read_text()))
-    except (OSError, ValueError):
-        raise UnitcorpusError(
-            f"{root} was built elsewhere: delete the damaged shard's receipt and run the build "
-            "command again, which builds what has none"
-        ) from None

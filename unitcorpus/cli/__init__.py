@@ -15,6 +15,8 @@ from unitcorpus.cli.build import build, pairs, plan
 from unitcorpus.cli.corpus import export, status, verify
 from unitcorpus.cli.doctor import doctor
 from unitcorpus.cli.kmeans import kmeans
+from unitcorpus.cli.push import push
+from unitcorpus.cli.report import report
 from unitcorpus.errors import UnitcorpusError
 
 app = typer.Typer(
@@ -32,6 +34,8 @@ app.command()(status)
 app.command()(verify)
 app.command()(export)
 app.command()(doctor)
+app.command()(report)
+app.command()(push)
 app.add_typer(kmeans, name="kmeans")
 
 
@@ -66,7 +70,7 @@ def main() -> None:
     except UnitcorpusError as error:
         _fail(error, str(error), 2)
     except Stopped as stop:
-        resumable = words[:1] in (["build"], ["pairs"])
+        resumable = words[:1] in (["build"], ["pairs"], ["push"])
         more = "; what was finished is kept, run the same command to go on" if resumable else ""
         _fail(stop, f"stopped{more}", stop.code)
     except BrokenPipeError:

@@ -26,10 +26,18 @@ def recipe_folder() -> Path:
     return packaged if packaged.is_dir() else packaged.parents[1] / "recipes"
 
 
-def list_recipes() -> list[str]:
-    """Names of the shipped recipes, e.g. `demo/stinystories`."""
+def list_recipes(model: type[Section] = Recipe) -> list[str]:
+    """Names of the shipped recipes that are a `model`, e.g. `demo/stinystories`: those that have
+    its required keys."""
+    needed = {key for key, field in model.model_fields.items() if field.is_required()}
+    return [name for name, path in _shipped().items() if needed <= _read_yaml(path).keys()]
+
+
+def _shipped() -> dict[str, Path]:
+    """Every shipped recipe, of whatever model, by its name."""
     folder = recipe_folder()
-    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
+    paths = sorted(folder.rglob("*.yaml"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -42,7 +50,7 @@ def load_section(model: type[S], name: str, overrides: Sequence[str] = ()) -> S:
 
     Raises UnitcorpusError for an unknown name, bad YAML, an unknown key or a value out of range.
     """
-    path = _find(name)
+    path = _find(name, model)
     data = _read_yaml(path)
     for override in overrides:
         _apply(data, override)
@@ -52,16 +60,16 @@ def load_section(model: type[S], name: str, overrides: Sequence[str] = ()) -> S:
         raise UnitcorpusError(f"recipe {name}: {_explain(error.errors(), model)}") from None
 
 
-def _find(name: str) -> Path:
+def _find(name: str, model: type[Section]) -> Path:
     path = Path(name).expanduser()
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise UnitcorpusError(f"there is no recipe file {name}")
         return path
-    shipped = recipe_folder() / f"{name}.yaml"
-    if name in list_recipes():
-        return shipped
-    known = list_recipes()
+    shipped = _shipped()
+    if name in shipped:
+        return shipped[name]
+    known = list_recipes(model)
     raise UnitcorpusError(
         f"there is no recipe '{name}'{nearest(name, known)}; shipped: {', '.join(known)}; "
         "or give the path of a .yaml file"
@@ -139,7 +147,8 @@ def _explain(errors: Iterable[ErrorDetails], model: type[BaseModel]) -> str:
         message = first["msg"].removeprefix("Value error, ")
         value = first.get("input")
         shown = f" (got {value!r})" if isinstance(value, str | int | float | bool) else ""
-        text = f"'{place}': {message[0].lower()}{message[1:]}{shown}"
+        where = f"'{place}': " if place else ""
+        text = f"{where}{message[0].lower()}{message[1:]}{shown}"
     more = len(found) - 1
     return text + (f" (and {more} more)" if more else "")
 

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from unitcorpus.recipe.filters import Filters
 from unitcorpus.recipe.section import Section
-from unitcorpus.recipe.sources import Source, UnitsSource
+from unitcorpus.recipe.sources import ManifestSource, Source, UnitsSource
 
 Precision = Literal["float32", "float64", "bfloat16", "float16"]
 
@@ -151,6 +151,13 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
+    def _is_for_a_corpus(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "source" not in data and {"model", "optim"} & set(data):
+            raise ValueError("this is a training recipe; run it with: python -m slam_model.train")
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
     def _tell_the_source_kind(cls, data: Any) -> Any:
         """No `source.kind`: a path is a text file, no path is the built-in stories."""
         source = data.get("source") if isinstance(data, dict) else None
@@ -181,7 +188,9 @@ class Recipe(Section):
     def layout(self) -> str:
         """The kind of its samples: utterances, pairs or contrasts."""
         source = self.source
-        return source.layout if isinstance(source, UnitsSource) else source.layout_kind
+        if isinstance(source, UnitsSource | ManifestSource):
+            return source.layout
+        return source.layout_kind
 
     def public(self) -> dict[str, Any]:
         """The recipe as a corpus records it: local paths reduced to their last part."""

@@ -96,12 +96,28 @@ class PairsSource(SourceSection):
     limit: int | None = Field(None, ge=1, description="rows of the file, or of each split")
 
 
+class ManifestSource(SourceSection):
+    """Recordings that belong together, one group a row of a jsonl, csv or parquet file: the columns
+    prompt, chosen and rejected (or right and wrong) hold paths relative to the file's folder;
+    `prompt_text` …, `speaker`, `group` and an id may stand beside them."""
+
+    gives: ClassVar[Literal["text", "audio", "units"]] = "audio"
+
+    kind: Literal["manifest"] = "manifest"
+    path: str
+    format: Literal["auto", "jsonl", "csv", "parquet"] = "auto"
+    layout: Literal["pairs", "contrasts"] = "pairs"
+    id_column: str | None = Field(None, description="null: 'id' where there is such a column")
+    limit: int | None = Field(None, ge=1)
+
+
 Source = Annotated[
     StoriesSource
     | TextSource
     | HuggingfaceSource
     | UnitsSource
     | PairsSource
+    | ManifestSource
     | ContrastsSource
     | StoryClozeSource
     | BlimpSource

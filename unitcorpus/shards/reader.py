@@ -16,6 +16,7 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,14 @@ class Corpus:
             )
         names = [Path(entry["url"]).stem for entry in self.index]
         return [n for n in names if split is None or n.startswith(f"{split}-")]
+
+    def archive(self, name: str) -> memoryview:
+        """The bytes of a shard's tar. Raises DamagedError where they are not those of the index."""
+        data = self._files.read(f"data/{name}.tar")
+        digests = {Path(entry["url"]).stem: entry["sha256"] for entry in self.index}
+        if sha256(data).hexdigest() != digests[name]:
+            raise DamagedError(f"shard {name} is damaged: its bytes are not those of the index")
+        return data
 
     def _shard(self, name: str) -> dict[str, dict[str, memoryview]]:
         """The members of every sample of a shard; the last few shards are kept."""

@@ -7,6 +7,7 @@ from typing import Any
 from unitcorpus.sources.base import Rows
 from unitcorpus.sources.contrasts import BlimpRows, ContrastRows, StoryClozeRows
 from unitcorpus.sources.huggingface import HuggingfaceRows
+from unitcorpus.sources.manifest import ManifestRows
 from unitcorpus.sources.pairs import PairRows
 from unitcorpus.sources.recorded import RecordedRows
 from unitcorpus.sources.stories import StoryRows
@@ -19,6 +20,7 @@ SOURCES: dict[str, Any] = {
     "huggingface": HuggingfaceRows,
     "units": UnitRows,
     "pairs": PairRows,
+    "manifest": ManifestRows,
     "contrasts": ContrastRows,
     "storycloze": StoryClozeRows,
     "blimp": BlimpRows,

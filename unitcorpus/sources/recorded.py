@@ -2,7 +2,7 @@
 
 - sBLIMP and sWUGGY, ZeroSpeech 2021: `syntactic/dev` and `lexical/dev`, each a gold.csv with the
   wavs it lists beside it, by names without ending. A right and a wrong row belong together by id
-  and voice, in sBLIMP by type and subtype too, since ids start anew in each.
+  and voice, in sBLIMP by type and subtype too, as its evaluation tells pairs apart.
 - SALMon: a folder for each task; `sample_I_0.wav` is right, `sample_I_1.wav` wrong.
 - SpokenStoryCloze: `N_STORY_correct.wav` and `N_STORY_incorrect.wav`.
 
@@ -91,6 +91,20 @@ def _shown(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
+def files_digest(rows: Iterator[PartedRow | BadRow]) -> str:
+    """sha256 over the names and sizes of the recordings of rows, and over what is wrong with
+    others."""
+    digest = sha256()
+    for row in rows:
+        used = (
+            [(row.where, row.reason, row.detail)]
+            if isinstance(row, BadRow)
+            else [(part.audio, part.audio_bytes) for part in row.parts]
+        )
+        digest.update(repr(used).encode())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """The names and texts of a right and a wrong recording."""
@@ -114,15 +128,7 @@ class RecordedRows:
     def identity(self) -> dict[str, Any]:
         """What identifies the rows: a digest over the names and sizes of the recordings and over
         what is wrong with others, and the sha256 of gold.csv."""
-        digest = sha256()
-        for row in self.rows():
-            used = (
-                [(row.where, row.reason, row.detail)]
-                if isinstance(row, BadRow)
-                else [(part.audio, part.audio_bytes) for part in row.parts]
-            )
-            digest.update(repr(used).encode())
-        said: dict[str, Any] = {"kind": self._section.kind, "files": digest.hexdigest()}
+        said: dict[str, Any] = {"kind": self._section.kind, "files": files_digest(self.rows())}
         if self._gold is not None:
             said["gold"] = stored(str(self._folder.path / self._gold))["sha256"]
         return {**said, "limit": self._section.limit}

@@ -1,0 +1,200 @@
+"""Evaluates checkpoints on corpora (perplexity) and on pair and test sets (accuracy).
+
+    python -m slam_model.eval runs/slam/final --data corpora/stinystories corpora/sblimp
+    python -m slam_model.eval runs/seed{0,1,2}/final --data corpora/sblimp --json sblimp.json
+
+Perplexity is per token, EOS included, over all tokens. Accuracy counts a pair as 1 where the right
+(chosen) sequence has the lower mean −log p per token, EOS included, and as 0.5 on a tie; its 95 %
+interval is from resampled pairs. Several checkpoints (say, of several seeds) are given with their
+mean and range. A checkpoint is a folder that `save_pretrained` wrote, one of a run's
+checkpoints/step-…, or a name on the Hub.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+import unitcorpus
+from slam_model import command
+from slam_model.base import find_base
+from slam_model.model import load_model
+from slam_model.pairs import Pairs, read_pairs
+from slam_model.scoring import CONFIDENCE, bootstrap, longest, outcomes, perplexity
+from slam_model.tokens import Tokens, check_same_units, kind_of, open_tokens
+from unitcorpus.errors import UnitcorpusError
+from unitcorpus.shards.format import canonical
+from unitcorpus.shards.writer import write_atomic
+
+PREFERRED_SPLITS = ("test", "validation")
+
+
+@dataclass
+class Result:
+    """One figure of every checkpoint, in their order. `low` and `high` bound an accuracy; `count`
+    is of pairs, or of predicted tokens; `group` is "" for the whole set."""
+
+    data: str
+    split: str
+    metric: str
+    group: str
+    count: int
+    values: list[float] = field(default_factory=list)
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+
+    def record(self, checkpoints: Sequence[str]) -> dict[str, Any]:
+        """As the JSON file has it."""
+        bounds = zip(self.low, self.high, strict=True) if self.low else []
+        intervals = [{"low": low, "high": high} for low, high in bounds] or [{}] * len(self.values)
+        each = zip(checkpoints, self.values, intervals, strict=True)
+        return {
+            "data": self.data,
+            "split": self.split,
+            "metric": self.metric,
+            "group": self.group,
+            "count": self.count,
+            "checkpoints": [{"name": n, "value": v, **more} for n, v, more in each],
+            "mean": sum(self.values) / len(self.values),
+            "min": min(self.values),
+            "max": max(self.values),
+        }
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _parser().parse_args(arguments)
+    logging.disable_progress_bar()
+    data = [_read(location, options.split) for location in options.data]
+    check_same_units(data)
+    results: dict[tuple[str, ...], Result] = {}
+    for name in options.checkpoints:
+        model = load_checkpoint(name, data[0].vocabulary, options.dtype, options.device)
+        for one in data:
+            print(f"{name}: {one.name} ({one.split})", file=sys.stderr)
+            for found in evaluate(model, one, options):
+                key = (found.data, found.split, found.metric, found.group)
+                kept = results.setdefault(key, found)
+                if kept is not found:
+                    kept.values += found.values
+                    kept.low += found.low
+                    kept.high += found.high
+    if options.json:
+        records = [result.record(options.checkpoints) for result in results.values()]
+        write_atomic(Path(options.json), canonical({"confidence": CONFIDENCE, "results": records}))
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width).print(table(list(results.values()), options.checkpoints))
+    return 0
+
+
+def load_checkpoint(name: str, vocabulary: int, dtype: str, device: str) -> PreTrainedModel:
+    """A model of unit tokens. Raises UnitcorpusError for a text model or another vocabulary."""
+    folder = Path(name) / "model"  # of a training run's checkpoint
+    source = str(folder) if (folder / "config.json").is_file() else name
+    if not find_base(source, None, from_scratch=False).of_units:
+        raise UnitcorpusError(f"{name} is no checkpoint of unit tokens: train one from it first")
+    return load_model(
+        source, vocab=vocabulary, context=1, dtype=getattr(torch, dtype), device=device
+    )
+
+
+def evaluate(
+    model: PreTrainedModel, data: Tokens | Pairs, options: argparse.Namespace
+) -> list[Result]:
+    """The figures of one model on one corpus or set: of the whole, then of each group."""
+    positions = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
+    if isinstance(data, Tokens):
+        context = min(options.context, positions)
+        value, count = perplexity(model, data, context, options.micro_tokens, options.device)
+        return [Result(data.name, data.split, "perplexity", "", count, [value])]
+    if longest(data) > positions:
+        raise UnitcorpusError(
+            f"{data.name} has a sequence of {longest(data)} tokens, and the model {positions} "
+            "positions: it cannot be scored whole"
+        )
+    won = outcomes(model, data, options.micro_tokens, options.device)
+    groups = [str(meta.get("group", "")) for meta in data.meta]
+    named = sorted(set(groups)) if len(set(groups)) > 1 else []
+    results = []
+    for group in ["", *filter(None, named)]:
+        mine = won if group == "" else won[[one == group for one in groups]]
+        low, high = bootstrap(mine, options.seed)
+        results.append(
+            Result(
+                data.name,
+                data.split,
+                "accuracy",
+                group,
+                len(mine),
+                [float(mine.mean())],
+                [low],
+                [high],
+            )
+        )
+    return results
+
+
+def table(results: Sequence[Result], checkpoints: Sequence[str]) -> Table:
+    """A line per figure and checkpoint, accuracies in percent; with several checkpoints a line of
+    their mean, lowest and highest."""
+    shown = Table("data", "metric", "n", "checkpoint", "value", box=SIMPLE)
+    for result in results:
+        scale = 100 if result.metric == "accuracy" else 1
+        where = f"{result.data} {result.split} {result.group}".rstrip()
+        head = (where, result.metric, str(result.count))
+        for i, (name, value) in enumerate(zip(checkpoints, result.values, strict=True)):
+            bounds = _range(result.low[i], result.high[i], scale) if result.low else ""
+            shown.add_row(*head, Path(name).as_posix(), f"{value * scale:.2f}{bounds}")
+            head = ("", "", "")
+        if len(checkpoints) > 1:
+            mean = sum(result.values) / len(result.values)
+            bounds = _range(min(result.values), max(result.values), scale)
+            shown.add_row(*head, "mean, lowest, highest", f"{mean * scale:.2f}{bounds}")
+    return shown
+
+
+def _range(low: float, high: float, scale: int) -> str:
+    return f" ({low * scale:.2f} to {high * scale:.2f})"
+
+
+def _read(location: str, split: str | None) -> Tokens | Pairs:
+    """A corpus or set; without a `split` its test or validation split, or the first it has."""
+    corpus = unitcorpus.open(location)
+    found = split or next(
+        (one for one in PREFERRED_SPLITS if one in corpus.splits), corpus.splits[0]
+    )
+    if kind_of(corpus) == "utterances":
+        return open_tokens(location, found)
+    return read_pairs(location, found)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m slam_model.eval",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT")
+    parser.add_argument("--data", nargs="+", required=True, metavar="DIR")
+    parser.add_argument("--split", help="default: test, or validation, or the first there is")
+    parser.add_argument("--context", type=int, default=1024, help="of perplexity, in tokens")
+    parser.add_argument("--micro-tokens", type=int, default=8192, help="of one forward pass")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seed", type=int, default=0, help="of the resampling")
+    parser.add_argument("--json", metavar="FILE", help="writes the figures there, too")
+    return parser
+
+
+if __name__ == "__main__":
+    command.run(main)
