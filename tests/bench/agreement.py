@@ -4,6 +4,7 @@ HuBERTs of full width with random weights (hubert-base, and one of 25 Hz as the 
 is), and for each a codebook fitted on the features of the recordings one at a time. Then all of
 them again, in other orders, with other companions and other budgets, in float32 and in float64: how
 many frames get another unit. `--layers` is what the time is spent on; masks are the same in each.
+Batches are those of a GPU, on whatever device: a build on a CPU takes one utterance at a time.
 """
 
 from __future__ import annotations
@@ -50,7 +51,6 @@ class Found:
 
     style: str
     precision: str
-    front_end: str
     compositions: int
     frames: int
     flips: int
@@ -77,7 +77,7 @@ def units(quantise: Quantiser, features: Sequence[torch.Tensor]) -> NDArray[np.u
 
 def measure(
     style: str, precision: str, folder: Path, waves: Waves, settings: argparse.Namespace
-) -> Iterator[Found]:
+) -> Found:
     section = HubertUnits.model_validate(
         {
             "model": str(folder),
@@ -94,21 +94,14 @@ def measure(
     book = Codebook(fit(frames.cpu().numpy(), clusters, 0, iterations=10, redos=1)[0], "")
     quantise = Quantiser(book, settings.device)
     expected, largest = units(quantise, alone), float(frames.abs().max())
-    of_device = hubert_batch.masks_for
-    fronts = {"of this device": of_device}
-    if settings.device == "cpu" and precision == "float32":
-        masks = of_device(torch.device("cuda"))
-        fronts["of a GPU"] = lambda device: masks
-    for name, choose in fronts.items():
-        hubert_batch.masks_for = choose
-        start, flips, error = time.perf_counter(), 0, 0.0
-        for features in composed(extractor, waves, settings.rounds):
-            flips += int((units(quantise, features) != expected).sum())
-            error = max(error, float((torch.cat(features) - frames).abs().max()) / largest)
-        hubert_batch.masks_for = of_device
-        took = time.perf_counter() - start
-        total = settings.rounds * len(expected)
-        yield Found(style, precision, name, settings.rounds, total, flips, error, took)
+    hubert_batch.one_at_a_time = lambda device: False
+    start, flips, error = time.perf_counter(), 0, 0.0
+    for features in composed(extractor, waves, settings.rounds):
+        flips += int((units(quantise, features) != expected).sum())
+        error = max(error, float((torch.cat(features) - frames).abs().max()) / largest)
+    took = time.perf_counter() - start
+    total = settings.rounds * len(expected)
+    return Found(style, precision, settings.rounds, total, flips, error, took)
 
 
 def parse() -> argparse.Namespace:
@@ -139,23 +132,22 @@ def main() -> None:
     print(f"{machine}, torch {torch.__version__}, transformers {transformers.__version__}")
     print(f"{len(waves)} utterances, {audio:.0f} s; {settings.layers} layers of full width")
     print(
-        f"{'model':<11}{'precision':<11}{'front end':<16}{'frames':>9}{'flips':>7}{'same':>11}"
-        f"{'error':>10}{'s':>8}"
+        f"{'model':<11}{'precision':<11}{'frames':>9}{'flips':>7}{'same':>11}{'error':>10}{'s':>8}"
     )
     rows = []
     with tempfile.TemporaryDirectory(prefix="unitcorpus-bench-") as name:
         for style in settings.styles:
             folder = make_full_size(Path(name) / style, style, settings.layers)
             for precision in settings.precisions:
-                for found in measure(style, precision, folder, waves, settings):
-                    same = 1 - found.flips / found.frames
-                    print(
-                        f"{found.style:<11}{found.precision:<11}{found.front_end:<16}"
-                        f"{found.frames:>9,}{found.flips:>7}{same:>11.4%}{found.error:>10.1e}"
-                        f"{found.seconds:>8.0f}",
-                        flush=True,
-                    )
-                    rows.append(asdict(found))
+                found = measure(style, precision, folder, waves, settings)
+                same = 1 - found.flips / found.frames
+                print(
+                    f"{found.style:<11}{found.precision:<11}"
+                    f"{found.frames:>9,}{found.flips:>7}{same:>11.4%}{found.error:>10.1e}"
+                    f"{found.seconds:>8.0f}",
+                    flush=True,
+                )
+                rows.append(asdict(found))
     if settings.json:
         settings.json.write_text(json.dumps({"machine": machine, "found": rows}, indent=2) + "\n")
 

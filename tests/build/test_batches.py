@@ -32,7 +32,6 @@ from unitcorpus.shards.receipt import read_receipt
 from unitcorpus.speech import kokoro
 from unitcorpus.speech.kokoro_batch import BatchedKokoro
 from unitcorpus.units import hubert_batch
-from unitcorpus.units.hubert_batch import masks_for
 
 TEXTS = [
     "Run!",
@@ -118,18 +117,15 @@ def frames(root: Path) -> NDArray[np.uint16]:
     return np.concatenate([np.repeat(s.units, s.durations) for s in samples])
 
 
-@pytest.fixture(params=["cpu", "as on a GPU"])
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way through the models: each device has its own, and both run on a CPU."""
-    if request.param == "cpu":
-        return
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU takes one utterance at a time; a GPU's way through the models runs on it as well."""
     at_once = partial(BatchedKokoro, frames=1 << 40, together=torch.float64)
     monkeypatch.setattr(kokoro, "BatchedKokoro", at_once)
-    of_gpu = masks_for(torch.device("cuda"))
-    monkeypatch.setattr(hubert_batch, "masks_for", lambda device: of_gpu)
+    monkeypatch.setattr(hubert_batch, "one_at_a_time", lambda device: False)
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize(("precision", "least"), [("float64", 1.0), ("float32", 0.999)])
 def test_units_do_not_depend_on_the_batch_budget(make: Make, precision: str, least: float) -> None:
     settings = f"speech.precision={precision}", f"units.precision={precision}"
@@ -141,6 +137,12 @@ def test_units_do_not_depend_on_the_batch_budget(make: Make, precision: str, lea
     same = float((small == large).mean())
     print(f"{precision}: {(small != large).sum()} of {len(small)} units differ")
     assert same >= least
+
+
+def test_on_a_cpu_the_budget_changes_no_byte(make: Make) -> None:
+    small, large = (make(f"compute.batch_seconds={seconds}") for seconds in (5, 60))
+    tar = Path("data") / "train-000000.tar"
+    assert (small / tar).read_bytes() == (large / tar).read_bytes()
 
 
 def test_the_same_budget_gives_the_same_bytes_on_any_executor(make: Make, digests: Digests) -> None:
@@ -162,6 +164,7 @@ def limited(worker: Worker, samples: int) -> None:
     worker.stages.extractor._model.register_forward_pre_hook(check)  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("as_on_a_gpu")
 def test_out_of_memory_starts_the_shard_again_with_half_the_budget(
     make: Make, models: Path, digests: Digests
 ) -> None:
@@ -186,6 +189,7 @@ def test_out_of_memory_starts_the_shard_again_with_half_the_budget(
     assert len(before) == (roomy / "data" / "train-000000.tar").stat().st_size
 
 
+@pytest.mark.usefixtures("as_on_a_gpu")
 def test_memory_for_not_even_one_utterance_is_an_error(make: Make, models: Path) -> None:
     root = make("compute.batch_seconds=40")
     recipe = load_recipe(str(models / "recipe.yaml"), ["compute.batch_seconds=40"])

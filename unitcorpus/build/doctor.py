@@ -196,8 +196,9 @@ def _try(
     try:
         yield from _agreement(recipe, compare(stages, reference, _items(recipe)))
     finally:
-        reference.close()
         stages.close()
+        if reference is not stages:
+            reference.close()
 
 
 def _source(recipe: Recipe) -> Finding:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unitcorpus import channels_last
 from unitcorpus.errors import UnitcorpusError, nearest
 from unitcorpus.recipe.models import is_local
 
@@ -153,7 +154,7 @@ def arranged(model: Any) -> Any:
     if model.device.type == "cpu":
         for module in model.decoder.generator.modules():
             if isinstance(module, torch.nn.Conv1d):
-                module.weight.data = module.weight.data.mT.contiguous().mT
+                channels_last.arrange(module)
     return model
 
 
