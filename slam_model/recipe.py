@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from unitcorpus.recipe.loading import load_section
-from unitcorpus.recipe.models import Section
+from unitcorpus.recipe.section import Section
 
 
 class Model(Section):

@@ -19,6 +19,7 @@ from unitcorpus.build.run import build_corpus
 from unitcorpus.recipe import load_recipe
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/checkpoints.py and the like
+sys.path.insert(0, str(Path(__file__).parent / "slam_model"))  # tests/slam_model/corpora.py
 
 SMALL = ("source.count=12", "shards.samples=5", "validation=0.2")
 """Overrides of demo/stinystories: 12 stories, four shards, a minute of speech each."""
@@ -29,6 +30,14 @@ Digests = Callable[[Path], dict[str, str]]
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What can be made again (compiled tokens) goes to the test's own folder, in its subprocesses
+    too."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +52,9 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def digests() -> Digests:
     """sha256 of every file of a corpus that a build promises to make again: all but the receipts
-    (timings), request.json (the source file's own digest) and the lock."""
-    unpromised = ("request.json", ".lock")
+    (timings), request.json (the source file's own digest), the lock, and the paths of this
+    machine."""
+    unpromised = ("request.json", ".lock", ".recipe.json")
 
     def digest(root: Path) -> dict[str, str]:
         return {

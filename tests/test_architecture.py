@@ -23,9 +23,11 @@ ALLOWED = {
     "speech": {"recipe"},
     "units": {"recipe", "shards"},
     "dedup": {"recipe"},
+    "pairs": {"recipe"},
     "hub": {"shards"},
-    "build": {"recipe", "shards", "sources", "speech", "units", "dedup", "hub"},
-    "cli": {"recipe", "shards", "build"},
+    "build": {"recipe", "shards", "sources", "speech", "units", "dedup", "pairs", "hub"},
+    "report": {"recipe", "shards", "units", "hub", "build"},
+    "cli": {"recipe", "shards", "build", "report", "hub"},
 }
 
 
@@ -73,6 +75,15 @@ def test_the_trainer_reads_corpora_and_knows_nothing_of_builds() -> None:
 
 @pytest.mark.parametrize("statement", ["import unitcorpus", "import unitcorpus.cli"])
 def test_importing_loads_no_heavy_library(statement: str) -> None:
-    heavy = {"torch", "ray", "transformers", "datasets", "faiss", "pyarrow"}
+    heavy = {
+        "torch",
+        "ray",
+        "transformers",
+        "datasets",
+        "faiss",
+        "pyarrow",
+        "jinja2",
+        "huggingface_hub",
+    }
     code = f"import sys; {statement}; found = {heavy!r} & set(sys.modules); assert not found, found"
     subprocess.run([sys.executable, "-c", code], check=True)

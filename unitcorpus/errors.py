@@ -20,11 +20,18 @@ class UnitcorpusError(Exception):
 class Reject:
     """Why a row does not become a sample.
 
-    `reason` is a short code that is counted (`silence`), `detail` says it of this row.
+    `reason` is a short code that is counted (`silence`), `detail` says it of this row. `scores` is
+    what was measured of a row that a filter dropped.
     """
 
     reason: str
     detail: str
+    scores: dict[str, float] | None = None
+
+
+def within(reject: Reject, part: str) -> Reject:
+    """The same, said of one part of a row."""
+    return Reject(reject.reason, f"{part}: {reject.detail}", reject.scores)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -28,7 +28,7 @@ import unitcorpus
 from unitcorpus.build.executor import Failure
 from unitcorpus.build.plan import Plan, write_plan
 from unitcorpus.build.request import resolve
-from unitcorpus.build.stages import load_stages
+from unitcorpus.build.stages import items_of, load_stages
 from unitcorpus.build.worker import Progress, Worker
 from unitcorpus.recipe import load_recipe
 from unitcorpus.shards.format import npy_bytes
@@ -56,13 +56,14 @@ def bench_worker(root: Path, repeats: int = 3) -> Iterator[Row]:
     """A worker's shard (inputs read, samples packed, digests, fsync) against its stages alone."""
     plan = planned(root, "source.count=200", "shards.samples=200", "validation=0")
     shard = plan.shards[0]
-    rows = read_inputs(root, shard.name)
+    rows = read_inputs(root, shard.name, plan.layout)
     worker = Worker(plan, root)
     stages = load_stages(plan, root)
-    stages(rows[:4])
+    items = [item for row in rows for item in items_of(row, plan.recipe.seed)]
+    stages(items[:4])
     bare, built, seconds = [], [], 0.0
     for _ in range(repeats):
-        bare.append(timed(lambda: [stages([row]) for row in rows]))
+        bare.append(timed(lambda: [stages([item]) for item in items]))
         start = time.perf_counter()
         seconds = worker.build(shard).num_samples / 16_000
         built.append(time.perf_counter() - start)

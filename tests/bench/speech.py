@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from checkpoints import KOKORO_VOICES, make_kokoro
 
 from unitcorpus.build.stages import set_numerics
-from unitcorpus.recipe.models import StoriesSource
+from unitcorpus.recipe.sources import StoriesSource
 from unitcorpus.sources.base import Row
 from unitcorpus.sources.stories import StoryRows
 from unitcorpus.speech.kokoro_batch import BatchedKokoro, Request, batches, noise

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from unitcorpus.build.stages import set_numerics
-from unitcorpus.recipe.models import EspeakSpeech, HubertUnits, StoriesSource
+from unitcorpus.recipe.models import EspeakSpeech, HubertUnits
+from unitcorpus.recipe.sources import StoriesSource
 from unitcorpus.sources.base import Row
 from unitcorpus.sources.stories import StoryRows
 from unitcorpus.speech.base import Utterance

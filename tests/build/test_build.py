@@ -24,6 +24,7 @@ from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe
 from unitcorpus.seeds import seed_of
 from unitcorpus.shards.inputs import read_inputs
+from unitcorpus.shards.layout import UTTERANCES
 from unitcorpus.shards.tar import scan
 from unitcorpus.shards.verify import verify
 from unitcorpus.speech.base import Utterance
@@ -92,7 +93,7 @@ def test_units_and_durations_expand_to_the_frames_of_the_audio(small_corpus: Pat
     plan = read_plan(small_corpus, recipe)
     stages: Any = load_stages(plan, small_corpus)
     corpus = unitcorpus.open(small_corpus)
-    for row in read_inputs(small_corpus, "train-000000")[::2]:
+    for row in read_inputs(small_corpus, "train-000000", UTTERANCES)[::2]:
         seed = seed_of(recipe.seed, "speech", row.id)
         wave = stages.engine.synthesize([Utterance(row.id, row.text, row.voice, seed)])[0]
         wave = resample(wave, stages.engine.sample_rate, 16_000)

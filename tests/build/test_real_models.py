@@ -19,9 +19,10 @@ from conftest import Digests
 import unitcorpus
 from unitcorpus.build.plan import read_plan
 from unitcorpus.build.run import build_corpus
-from unitcorpus.build.stages import load_stages
+from unitcorpus.build.stages import items_of, load_stages
 from unitcorpus.recipe import load_recipe
 from unitcorpus.shards.inputs import read_inputs
+from unitcorpus.shards.layout import UTTERANCES
 from unitcorpus.shards.verify import verify
 
 STORIES = {
@@ -100,8 +101,8 @@ def test_a_sample_does_not_depend_on_its_neighbours(spoken: Path, models: list[s
     plan = read_plan(spoken, load_recipe("stinystories", models))
     stages = load_stages(plan, spoken)
     corpus = unitcorpus.open(spoken)
-    for row in read_inputs(spoken, "train-000000")[::-1]:
-        (alone,) = stages([row])
+    for row in read_inputs(spoken, "train-000000", UTTERANCES)[::-1]:
+        (alone,) = stages(items_of(row, plan.recipe.seed))
         assert not isinstance(alone, unitcorpus.errors.Reject)
         np.testing.assert_array_equal(alone.units, corpus[row.key].units)
         np.testing.assert_array_equal(alone.durations, corpus[row.key].durations)

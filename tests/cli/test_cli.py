@@ -87,6 +87,9 @@ def test_plan_writes_nothing_and_foretells_the_corpus(small_corpus: Path, tmp_pa
         (["build", "demo/stinystories", "--executor", "slurm"], "slurm"),
         (["build", "demo/stinystories", "--limit", "0"], "--limit"),
         (["build", "demo/stinystories", "--no-such-option"], "--no-such-option"),
+        (["build", "demo/spokenswag"], "makes pairs: run unitcorpus pairs demo/spokenswag"),
+        (["pairs", "demo/stinystories"], "makes no pairs: run unitcorpus build"),
+        (["pairs", "demo/spokenswag", "--set", "source.path=nofile.csv"], "nofile.csv"),
         (["verify", "nowhere"], "nowhere is not a finished corpus"),
         (["status", "nowhere"], "nowhere holds no build"),
         (["export", "nowhere"], "nowhere is not a finished corpus"),
@@ -172,7 +175,7 @@ def test_a_stopped_build_says_how_to_go_on_and_does(
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    for command in ("build", "plan", "verify", "status", "export", "kmeans fit"):
+    for command in ("build", "pairs", "plan", "verify", "status", "export", "kmeans fit"):
         shown = unitcorpus(*command.split(), "--help")
         assert shown.returncode == 0
         assert "Example: unitcorpus" in shown.stdout, command

@@ -18,7 +18,8 @@ from unitcorpus.recipe import load_recipe
 from unitcorpus.shards import tar
 from unitcorpus.shards.check import check_sample
 from unitcorpus.shards.format import npy_bytes, seal, unseal
-from unitcorpus.shards.inputs import Input
+from unitcorpus.shards.inputs import Input, PlannedPart
+from unitcorpus.shards.layout import UTTERANCES
 from unitcorpus.shards.reader import Sample, open_corpus
 from unitcorpus.shards.receipt import read_receipt, write_receipt
 from unitcorpus.shards.verify import verify
@@ -32,9 +33,9 @@ def copy(small_corpus: Path, tmp_path: Path) -> Path:
 
 
 def covered(root: Path) -> list[Path]:
-    """Every file that verify answers for: all but the card, which people edit, and the lock."""
+    """Every file that verify answers for: all but the card, which people edit, and hidden files."""
     files = sorted(
-        p for p in root.rglob("*") if p.is_file() and p.name not in ("README.md", ".lock")
+        p for p in root.rglob("*") if p.is_file() and p.name != "README.md" and p.name[0] != "."
     )
     return [p for p in files if p.stat().st_size]
 
@@ -76,6 +77,25 @@ def test_every_cut_and_every_lost_file_is_found_and_named(copy: Path) -> None:
     assert verify(copy) == []
 
 
+def test_a_remote_corpus_is_verified_like_a_local_one(copy: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.put(str(copy), "/remote", recursive=True)
+    assert verify("memory://remote") == []
+    name = "/remote/data/train-000001.tar"
+    whole = memory.cat_file(name)
+    memory.pipe_file(name, whole[:600] + b"?" + whole[601:])
+    memory.pipe_file("/remote/receipts/other.json", b"{}")
+    assert verify("memory://remote") == [
+        "data/train-000001.tar was changed: its sha256 is not the one in its receipt",
+        "receipts/other.json is not part of the corpus",
+    ]
+    memory.rm("/remote", recursive=True)
+    with pytest.raises(UnitcorpusError, match="is not a finished corpus"):
+        verify("memory://remote")
+
+
 def test_a_file_too_many_is_named(copy: Path) -> None:
     shutil.copy(copy / "data/train-000000.tar", copy / "data/train-000099.tar")
     assert verify(copy) == ["data/train-000099.tar is not part of the corpus"]
@@ -103,7 +123,7 @@ SPEC = {
     "durations": True,
     "extractor": {"sample_rate": 16_000, "frames": {"padding": 0, "convolutions": [[400, 320]]}},
 }
-ROW = Input("train-000000-000000", "a", "text", "en-us")
+ROW = Input("train-000000-000000", "a", {"units": PlannedPart("text")}, "en-us")
 
 
 def sample_of(
@@ -118,7 +138,10 @@ def sample_of(
 
 
 def test_a_good_sample_passes() -> None:
-    assert check_sample(sample_of([1, 2], [2, 1], 400 + 2 * 320), SPEC, ROW) == (None, (1040, 3, 2))
+    assert check_sample(sample_of([1, 2], [2, 1], 400 + 2 * 320), SPEC, UTTERANCES, ROW) == (
+        None,
+        (1040, 3, 2),
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,7 +159,7 @@ def test_a_good_sample_passes() -> None:
 def test_a_sample_that_breaks_an_invariant_is_told_why(
     units: list[int], durations: list[int] | None, num_samples: int, words: str
 ) -> None:
-    problem, _ = check_sample(sample_of(units, durations, num_samples), SPEC, ROW)
+    problem, _ = check_sample(sample_of(units, durations, num_samples), SPEC, UTTERANCES, ROW)
     assert problem is not None
     assert words in problem
 
@@ -145,7 +168,7 @@ def test_a_sample_that_breaks_an_invariant_is_told_why(
     "changes", [{"id": "b"}, {"text": None}, {"voice": 3}, {"seconds": -1.0}, {"extra": 1}]
 )
 def test_a_field_unlike_the_plan_is_named(changes: dict[str, object]) -> None:
-    problem, _ = check_sample(sample_of([1, 2], [2, 1], 1040, **changes), SPEC, ROW)
+    problem, _ = check_sample(sample_of([1, 2], [2, 1], 1040, **changes), SPEC, UTTERANCES, ROW)
     assert problem == f"{next(iter(changes))} not as planned"
 
 
@@ -153,7 +176,7 @@ def test_a_field_unlike_the_plan_is_named(changes: dict[str, object]) -> None:
 def test_a_count_that_is_no_integer_is_told(number: object) -> None:
     sample = sample_of([1, 2], [2, 1], 1040)
     sample.meta["num_samples"] = number
-    assert check_sample(sample, SPEC, ROW)[0] == f"num_samples is {number!r}"
+    assert check_sample(sample, SPEC, UTTERANCES, ROW)[0] == f"num_samples is {number!r}"
 
 
 Change = Callable[[dict[str, Any]], None]

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import yaml
 from accelerate.state import AcceleratorState
-from corpora import FAMILIES, Row, random_units, stories, write_corpus
 from safetensors.torch import load_file
 from torch import Tensor
 
+from corpora import FAMILIES, Row, random_units, stories, write_corpus
 from slam_model import command
 from slam_model.train import main
 

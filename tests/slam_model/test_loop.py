@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from corpora import FAMILIES, random_units, write_corpus
 from runs import write_stories
 from transformers import AutoModelForCausalLM
 
+from corpora import FAMILIES, random_units, write_corpus
 from slam_model.budget import Clock
 from slam_model.checkpoint import Checkpoints
 from slam_model.loop import Run, evaluate, train, update

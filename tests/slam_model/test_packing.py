@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from corpora import stories, write_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpora import stories, write_corpus
 from slam_model.loader import Loader, Step
 from slam_model.packing import (
     IGNORE,

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from corpora import FAMILIES
 from runs import (
     Started,
     figures,
@@ -27,6 +26,7 @@ from runs import (
 )
 from transformers import AutoModelForCausalLM
 
+from corpora import FAMILIES
 from slam_model.checkpoint import Checkpoints
 from slam_model.recipe import TrainRecipe, load_train_recipe
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.recipe.models import HuggingfaceSource
+from unitcorpus.recipe.sources import HuggingfaceSource
 from unitcorpus.sources.base import BadRow, Row
 from unitcorpus.sources.huggingface import HuggingfaceRows
 
@@ -255,7 +255,7 @@ class Hub(BaseHTTPRequestHandler):
 CHILD = """
 import json, sys
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.recipe.models import HuggingfaceSource
+from unitcorpus.recipe.sources import HuggingfaceSource
 from unitcorpus.sources.huggingface import HuggingfaceRows
 answers = []
 for section in json.loads(sys.argv[1]):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from unitcorpus.recipe.models import StoriesSource
+from unitcorpus.recipe.sources import StoriesSource
 from unitcorpus.sources.base import Row
 from unitcorpus.sources.stories import VERSION, StoryRows, story
 

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.recipe.models import TextSource
+from unitcorpus.recipe.sources import TextSource
 from unitcorpus.sources.base import BadRow, Row
 from unitcorpus.sources.text import FileRows
 

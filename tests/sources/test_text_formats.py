@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.recipe.models import TextSource
+from unitcorpus.recipe.sources import TextSource
 from unitcorpus.sources.base import BadRow, Row
 from unitcorpus.sources.text import FileRows
 

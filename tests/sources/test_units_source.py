@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unitcorpus.recipe.models import UnitsSource
+from unitcorpus.recipe.sources import UnitsSource
 from unitcorpus.sources.base import BadRow, Row
 from unitcorpus.sources.units import UnitRows
 
@@ -28,7 +28,9 @@ JSON = st.recursive(
 def read(folder: Path, *lines: Any, limit: int | None = None) -> list[Row | BadRow]:
     path = folder / "units.jsonl"
     path.write_text("".join(f"{x if isinstance(x, str) else json.dumps(x)}\n" for x in lines))
-    return list(UnitRows(UnitsSource(path=str(path), limit=limit), 0).rows())
+    rows = list(UnitRows(UnitsSource(path=str(path), limit=limit), 0).rows())
+    assert all(isinstance(row, Row | BadRow) for row in rows)
+    return rows  # type: ignore[return-value]
 
 
 def one(folder: Path, line: Any) -> Row:

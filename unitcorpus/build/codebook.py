@@ -6,7 +6,6 @@ enough frames: the same recipe gives the same codebook.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,14 +13,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from unitcorpus.build.rows import Candidate, prepare
+from unitcorpus.build.rows import Candidate, prepare, texts_of
 from unitcorpus.build.spool import Spool
 from unitcorpus.build.stages import set_numerics
 from unitcorpus.errors import Reject, UnitcorpusError
 from unitcorpus.recipe.models import Recipe
 from unitcorpus.seeds import pick, seed_of
+from unitcorpus.shards.layout import LAYOUTS
 from unitcorpus.sources import open_source
-from unitcorpus.sources.base import Row
+from unitcorpus.sources.base import BadRow
 from unitcorpus.speech import ENGINES
 from unitcorpus.speech.base import Utterance
 from unitcorpus.units import EXTRACTORS
@@ -57,9 +57,7 @@ def fit_codebook(recipe: Recipe, clusters: int, frames: int, device: str, out: P
 def collect_features(recipe: Recipe, frames: int, device: str) -> tuple[NDArray[np.float32], int]:
     """(features [n, width], utterances they came from) with n at most `frames`."""
     if recipe.speech is None:
-        raise UnitcorpusError(
-            f"recipe {recipe.name} has published units: there is nothing to fit on"
-        )
+        raise UnitcorpusError(f"recipe {recipe.name} speaks no texts: there is nothing to fit on")
     set_numerics(recipe.compute.threads)
     engine = ENGINES[recipe.speech.engine](
         recipe.speech, ENGINES[recipe.speech.engine].resolve(recipe.speech), device
@@ -92,9 +90,9 @@ def _texts(recipe: Recipe) -> list[tuple[str, str]]:
     with TemporaryDirectory(prefix="unitcorpus-fit-") as folder:
         spool = Spool(Path(folder) / "rows", recipe.seed)
         for row in open_source(recipe.source, recipe.seed).rows():
-            candidate = prepare(row, recipe, True) if isinstance(row, Row) else None
+            candidate = None if isinstance(row, BadRow) else prepare(row, recipe, True)
             if isinstance(candidate, Candidate):
                 spool.add(candidate)
         spool.freeze()
         rows = [spool.read(int(row)) for row in np.argsort(spool.order, kind="stable")]
-    return [(name, str(json.loads(payload)["text"])) for name, payload in rows]
+    return [(name, texts_of(payload, LAYOUTS[recipe.layout])) for name, payload in rows]

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from unitcorpus.build.plan import Plan, Tick
 from unitcorpus.build.request import resolve
 from unitcorpus.build.run import plan_or_resume
-from unitcorpus.build.stages import Encoded, load_stages
+from unitcorpus.build.stages import Encoded, items_of, load_stages
 from unitcorpus.recipe.models import Recipe
 from unitcorpus.shards.inputs import Input, read_inputs
 
@@ -46,9 +46,9 @@ def estimate(
         sample: list[Input] = []
         for shard in plan.shards:
             splits[shard.split] += shard.rows
-            inputs = read_inputs(root, shard.name)
+            inputs = read_inputs(root, shard.name, plan.layout)
             weight += sum(size(row) for row in inputs)
-            characters += sum(len(row.text) for row in inputs)
+            characters += sum(len(p.text) for row in inputs for p in row.parts.values())
             sample += [row for n, row in enumerate(inputs, seen) if n % step == 0]
             seen += len(inputs)
         sample = sample[:rows]
@@ -69,14 +69,17 @@ def estimate(
         len(sample),
         frames / plan.units["frame_rate"] / 3600 * scale,
         round(units * scale),
-        round(payload * scale) + plan.rows * TAR_BYTES + characters,
+        round(payload * scale) + plan.rows * len(plan.layout.parts) * TAR_BYTES + characters,
         seconds / 3600 * scale,
     )
 
 
 def size(row: Input) -> int:
-    """What a row's cost grows with: characters, or units where they are given."""
-    return len(row.units) if row.units is not None else len(row.text)
+    """What a row's cost grows with: characters, or units, or bytes of audio."""
+    return sum(
+        len(part.units) if part.units is not None else part.audio_bytes or len(part.text)
+        for part in row.parts.values()
+    )
 
 
 def _measure(
@@ -87,9 +90,11 @@ def _measure(
         return [], 0.0
     stages = load_stages(plan, root, device)
     try:
-        stages(sample[:1])
+        seed = plan.recipe.seed
+        items = [item for row in sample for item in items_of(row, seed)]
+        stages(items_of(sample[0], seed))
         start = time.perf_counter()
-        results: list[object] = [entry for row in sample for entry in stages([row])]
+        results: list[object] = list(stages(items))
         return results, time.perf_counter() - start
     finally:
         stages.close()

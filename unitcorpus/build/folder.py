@@ -12,6 +12,9 @@ from unitcorpus.recipe.models import Recipe, is_local
 from unitcorpus.shards.format import DamagedError, read_sealed
 from unitcorpus.shards.writer import TEMPORARY
 
+RECIPE = ".recipe.json"
+"""The recipe with the paths of this machine, for who repairs here; no part of the corpus."""
+
 # What a build writes, plan.json last: while it is there, the folder is known as ours.
 PATTERNS = (
     "corpus.json",
@@ -19,6 +22,7 @@ PATTERNS = (
     "codebook.npy",
     "README.md",
     ".progress.json",
+    RECIPE,
     "data/*.tar",
     "audio/*.tar",
     "rejects/*.jsonl",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unitcorpus.build.request import Request
-from unitcorpus.build.rows import prepare
+from unitcorpus.build.rows import prepare, texts_of
 from unitcorpus.build.select import KEPT, REASONS, Selection, select
 from unitcorpus.build.spool import Spool
 from unitcorpus.errors import Reject, UnitcorpusError
@@ -32,6 +32,7 @@ from unitcorpus.shards.format import (
     shard_name,
 )
 from unitcorpus.shards.inputs import input_bytes, input_path
+from unitcorpus.shards.layout import LAYOUTS, Layout
 from unitcorpus.shards.receipt import FileMark
 from unitcorpus.shards.writer import TEMPORARY, sync_folder, write_atomic
 from unitcorpus.sources.base import BadRow
@@ -64,6 +65,10 @@ class Plan:
     units: dict[str, Any]
     shards: list[ShardPlan]
     rejected: dict[str, int]
+
+    @property
+    def layout(self) -> Layout:
+        return LAYOUTS[self.recipe.layout]
 
     @property
     def rows(self) -> int:
@@ -126,8 +131,9 @@ def _fill(request: Request, work: Path, tick: Tick) -> None:
     rejects = _read_rows(request, spool, tick)
     spool.freeze()
     tick("selecting", len(spool))
-    selection = select(spool, recipe, lambda row: str(json.loads(spool.read(row)[1])["text"]))
-    rejects += _dropped(spool, selection)
+    layout = LAYOUTS[recipe.layout]
+    selection = select(spool, recipe, lambda row: texts_of(spool.read(row)[1], layout))
+    rejects += _dropped(spool, selection, layout)
     if not any(len(rows) for rows in selection.splits.values()):
         raise UnitcorpusError(_no_rows(rejects))
     shards, digest = _write_inputs(spool, selection, recipe, work, tick)
@@ -141,6 +147,7 @@ def _fill(request: Request, work: Path, tick: Tick) -> None:
         "name": recipe.name,
         "fingerprint": fingerprint({**_semantic(record), "rows": digest}),
         "recipe": record["recipe"],
+        "layout": layout.record(),
         "speech": request.speech,
         "units": request.units,
         "shards": [asdict(shard) for shard in shards],
@@ -171,21 +178,26 @@ def _read_rows(request: Request, spool: Spool, tick: Tick) -> list[dict[str, Any
         candidate = prepare(row, request.recipe, durations)
         if isinstance(candidate, Reject):
             place = {"id": row.id} if row.id else {"where": row.where}
-            line = {**place, "reason": candidate.reason, "detail": candidate.detail}
-            rejects.append({**line, "text": row.text[:EXCERPT]})
+            rejects.append({**place, **reject_fields(candidate, row.text)})
         else:
             spool.add(candidate)
     return rejects
 
 
-def _dropped(spool: Spool, selection: Selection) -> list[dict[str, Any]]:
+def reject_fields(reject: Reject, text: str) -> dict[str, Any]:
+    """What the line of a rejected row says of it."""
+    line = {"reason": reject.reason, "detail": reject.detail, "text": text[:EXCERPT]}
+    return line if reject.scores is None else {**line, "scores": reject.scores}
+
+
+def _dropped(spool: Spool, selection: Selection, layout: Layout) -> list[dict[str, Any]]:
     """A line for each duplicate."""
     lines = []
     for row in (selection.verdict != KEPT).nonzero()[0]:
         reason = REASONS[int(selection.verdict[row])]
         name, payload = spool.read(int(row))
         other = spool.read(int(selection.of[row]))[0]
-        text = json.loads(payload)["text"][:EXCERPT]
+        text = texts_of(payload, layout)[:EXCERPT]
         lines.append({"id": name, "reason": reason, "detail": f"of {other}", "text": text})
     return lines
 
@@ -227,7 +239,8 @@ def _write_inputs(
             chosen = [spool.read(int(row)) for row in rows[start : start + size]]
             planned = plan_rows(name, chosen, recipe)
             digest.update(json.dumps(planned, sort_keys=True).encode())
-            written = write_atomic(input_path(work, name), input_bytes(planned))
+            data = input_bytes(planned, LAYOUTS[recipe.layout])
+            written = write_atomic(input_path(work, name), data)
             shards.append(ShardPlan(name, split, len(planned), written))
             done += len(planned)
             tick("writing the plan", done)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from unitcorpus.build.recordings import Recordings
+from unitcorpus.errors import UnitcorpusError
+from unitcorpus.pairs.filters import needs_seconds
 from unitcorpus.recipe.models import PublishedUnits, Recipe, is_local
 from unitcorpus.shards.format import FORMAT
 from unitcorpus.sources import open_source
-from unitcorpus.sources.base import Row, TextRows
+from unitcorpus.sources.base import BadRow, PartedRow, Row, Rows
 from unitcorpus.speech import ENGINES
 from unitcorpus.units.codebook import Codebook
 from unitcorpus.units.spec import published_spec, resolve_units
@@ -19,7 +22,7 @@ class Request:
     """A recipe with everything that it leaves to this machine decided: revisions, G2P, codebook."""
 
     recipe: Recipe
-    source: TextRows
+    source: Rows
     speech: dict[str, Any] | None
     units: dict[str, Any]
     codebook: Codebook | None
@@ -46,20 +49,31 @@ def resolve(recipe: Recipe) -> Request:
     source = open_source(recipe.source, recipe.seed)
     if isinstance(recipe.units, PublishedUnits):
         spec = published_spec(recipe, _has_durations(recipe.units, source))
+        if not spec["durations"] and (name := needs_seconds(recipe.filters)):
+            raise UnitcorpusError(
+                f"filters.{name} looks at seconds, but these units have no durations: "
+                f"measure units, or leave it out with --set filters.{name}=null"
+            )
         return Request(recipe, source, None, spec, None)
-    assert recipe.speech is not None
-    speech = ENGINES[recipe.speech.engine].resolve(recipe.speech)
     units, codebook = resolve_units(recipe)
+    if recipe.speech is None:
+        return Request(recipe, source, Recordings.describe(), units, codebook)
+    speech = ENGINES[recipe.speech.engine].resolve(recipe.speech)
     return Request(recipe, source, speech, units, codebook)
 
 
-def _has_durations(section: PublishedUnits, source: TextRows) -> bool:
+def _has_durations(section: PublishedUnits, source: Rows) -> bool:
     """Whether the corpus will have durations: as the recipe says, else if all rows have them."""
     if not section.collapsed:
         return True
     if section.durations is not None:
         return section.durations
-    return all(row.durations is not None for row in source.rows() if isinstance(row, Row))
+    return all(_timed(row) for row in source.rows() if not isinstance(row, BadRow))
+
+
+def _timed(row: Row | PartedRow) -> bool:
+    parts = row.parts if isinstance(row, PartedRow) else (row,)
+    return all(part.durations is not None for part in parts)
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

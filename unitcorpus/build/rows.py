@@ -16,15 +16,19 @@ from typing import Any
 import numpy as np
 
 from unitcorpus.dedup.exact import text_hash
-from unitcorpus.errors import Reject
+from unitcorpus.errors import Reject, within
+from unitcorpus.pairs.filters import drop_by_text
 from unitcorpus.recipe.models import PublishedUnits, Recipe
-from unitcorpus.sources.base import Row
+from unitcorpus.shards.layout import LAYOUTS, Layout
+from unitcorpus.sources.base import Part, PartedRow, Row
 from unitcorpus.units.runs import collapse
 
 # Everything of Unicode's category Cc but the newline.
 CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 BLANKS = re.compile(r"[ \xa0\u2000-\u200a\u3000]{2,}")
 SURROGATES = re.compile(r"[\ud800-\udfff]")
+FIXED = ("units", "audio")
+"""Fields of what is not spoken here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,57 @@ def clean_text(text: str) -> str:
     return BLANKS.sub(" ", text).strip()
 
 
-def prepare(row: Row, recipe: Recipe, durations: bool) -> Candidate | Reject:
-    """What a plan keeps of a row, or why it keeps nothing. `id` stays empty where it has none."""
+def prepare(row: Row | PartedRow, recipe: Recipe, durations: bool) -> Candidate | Reject:
+    """What a plan keeps of a row, or why it keeps nothing. `id` stays empty where it has none.
+
+    The payload holds the columns of the shard's input but for key, id and the voice picked.
+    """
+    layout = LAYOUTS[recipe.layout]
+    if isinstance(row, Row):
+        parts: tuple[Part, ...] = (Part(row.text, row.units, row.durations),)
+    else:
+        parts = row.parts
+    payload: dict[str, Any] = {}
+    for name, part in zip(layout.parts, parts, strict=True):
+        fields = _part_fields(part, recipe, durations)
+        if isinstance(fields, Reject):
+            return fields if layout.plain else within(fields, name)
+        payload |= {layout.field(name, field): value for field, value in fields.items()}
+    if isinstance(row, PartedRow):
+        texts = [payload[layout.field(name, "text")] for name in layout.parts]
+        if recipe.source.gives == "text" and texts[-1] == texts[-2]:
+            return Reject("same_text", f"{layout.parts[-2]} and {layout.parts[-1]} are one text")
+        if (reject := drop_by_text(recipe.filters, texts)) is not None:
+            return reject
+        payload |= {"voice": clean_text(row.voice), "group": clean_text(row.group)}
+    data = _json(payload)
+    content = _hash(data)
+    return Candidate(row.id, row.split, content, _duplicate_key(payload, layout, content), data)
+
+
+def texts_of(payload: bytes, layout: Layout) -> str:
+    """The texts of a payload, one a line, as near-duplicates are compared."""
+    fields = json.loads(payload)
+    return "\n".join(fields[layout.field(part, "text")] for part in layout.parts)
+
+
+def _duplicate_key(payload: dict[str, Any], layout: Layout, content: bytes) -> bytes:
+    """What counts as the same row: the same texts to speak, each in its place; of recordings and
+    units, the same content."""
+    if any(layout.field(part, name) in payload for part in layout.parts for name in FIXED):
+        return content
+    texts = [payload[layout.field(part, "text")] for part in layout.parts]
+    keys = [text_hash(text) for text in texts]
+    return keys[0] if layout.plain else _hash(b"".join([*keys, payload["group"].encode()]))
+
+
+def _part_fields(part: Part, recipe: Recipe, durations: bool) -> dict[str, Any] | Reject:
+    """The fields of one utterance, or why it is none."""
     if isinstance(recipe.units, PublishedUnits):
-        return _prepare_units(row, recipe.units, durations)
-    text = clean_text(row.text)
+        return _units_fields(part, recipe.units, durations)
+    text = clean_text(part.text)
+    if part.audio:
+        return {"text": text, "audio": part.audio, "audio_bytes": part.audio_bytes}
     if not text:
         return Reject("empty_text", "the text is empty")
     if len(text) < recipe.text.min_chars:
@@ -64,13 +114,11 @@ def prepare(row: Row, recipe: Recipe, durations: bool) -> Candidate | Reject:
         return Reject(
             "too_long", f"{len(text)} characters, text.max_chars is {recipe.text.max_chars}"
         )
-    return Candidate(
-        row.id, row.split, _hash(text.encode()), text_hash(text), _json({"text": text})
-    )
+    return {"text": text}
 
 
-def _prepare_units(row: Row, section: PublishedUnits, durations: bool) -> Candidate | Reject:
-    units = row.units
+def _units_fields(part: Part, section: PublishedUnits, durations: bool) -> dict[str, Any] | Reject:
+    units = part.units
     if units is None or not units.size:
         return Reject("no_units", "the row holds no units")
     if int(units.max()) >= section.size:
@@ -80,23 +128,19 @@ def _prepare_units(row: Row, section: PublishedUnits, durations: bool) -> Candid
     if not section.collapsed:
         lengths = runs.tolist()
     elif durations:
-        if row.durations is None:
+        if part.durations is None:
             return Reject("no_durations", "the row has no durations, the corpus has")
         # Equal neighbours become one run, so their frames add up.
         starts = np.concatenate([[0], np.cumsum(runs, dtype=np.int64)[:-1]])
-        lengths = np.add.reduceat(row.durations, starts).tolist()
+        lengths = np.add.reduceat(part.durations, starts).tolist()
         if max(lengths) >= 2**32:
             return Reject("bad_durations", f"a run of {max(lengths)} frames")
     elif len(collapsed) != len(units):
         return Reject(
             "not_collapsed", "repeats without durations: units.collapsed=false for frames"
         )
-    payload: dict[str, Any] = {"text": clean_text(row.text), "units": collapsed.tolist()}
-    if lengths is not None:
-        payload["durations"] = lengths
-    data = _json(payload)
-    content = _hash(data)
-    return Candidate(row.id, row.split, content, content, data)
+    fields: dict[str, Any] = {"text": clean_text(part.text), "units": collapsed.tolist()}
+    return fields if lengths is None else {**fields, "durations": lengths}
 
 
 def _hash(data: bytes) -> bytes:

@@ -5,6 +5,7 @@ Running it again is resuming. An existing plan is used only if it answers the sa
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,13 @@ from typing import Any
 
 from unitcorpus.build.executor import Failure, Listener, run_local
 from unitcorpus.build.finish import finish
-from unitcorpus.build.folder import check_apart, clear, prepare_folder, remove_temporaries
+from unitcorpus.build.folder import (
+    RECIPE,
+    check_apart,
+    clear,
+    prepare_folder,
+    remove_temporaries,
+)
 from unitcorpus.build.lock import build_lock
 from unitcorpus.build.meter import Meter
 from unitcorpus.build.plan import Plan, ShardPlan, Tick, check_inputs, read_plan, write_plan
@@ -22,6 +29,7 @@ from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe.models import Recipe
 from unitcorpus.shards.format import DamagedError, read_sealed
 from unitcorpus.shards.receipt import Receipt, committed
+from unitcorpus.shards.writer import write_atomic
 
 
 @dataclass(frozen=True)
@@ -86,10 +94,11 @@ def build_corpus(
             plan = write_plan(request, root, tick, before=lambda: clear(root))
         else:
             plan = plan_or_resume(request, root, tick)
-        return _run(plan, root, execution)
+        write_atomic(root / RECIPE, json.dumps(recipe.local()).encode())
+        return finish_build(plan, root, execution)
 
 
-def _run(plan: Plan, root: Path, execution: Execution) -> Outcome:
+def finish_build(plan: Plan, root: Path, execution: Execution) -> Outcome:
     """Builds what has no receipt, and finishes once all have one."""
     receipts, pending = split_pending(plan, root)
     rate = int(plan.units["extractor"].get("sample_rate", 0))

@@ -1,6 +1,7 @@
-"""The stages of one sample: text to speech to features to units, or published units as they are.
+"""The stages of one utterance: text to speech to features to units, or published units as they are.
 
-Stages take lists. What comes out for a row depends on that row alone.
+Stages take lists. What comes out for an utterance depends on that utterance alone. Waveforms and
+features stay on the device; what comes back from it are units, and audio where it is kept.
 """
 
 from __future__ import annotations
@@ -10,21 +11,23 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unitcorpus.build.plan import Plan
+from unitcorpus.build.recordings import Recordings
 from unitcorpus.errors import Reject, UnitcorpusError
-from unitcorpus.recipe.models import PublishedUnits
+from unitcorpus.recipe.models import PublishedUnits, Recipe
 from unitcorpus.seeds import seed_of
-from unitcorpus.shards.inputs import Input
+from unitcorpus.shards.inputs import Input, PlannedPart
 from unitcorpus.speech import ENGINES
-from unitcorpus.speech.base import Utterance
+from unitcorpus.speech.base import SpeechEngine, Utterance
 from unitcorpus.units import EXTRACTORS
-from unitcorpus.units.codebook import load_npy_codebook
+from unitcorpus.units.codebook import Codebook, load_npy_codebook
 from unitcorpus.units.kmeans import Quantiser
 from unitcorpus.units.resample import resample
 from unitcorpus.units.runs import collapse
@@ -35,13 +38,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A row as units: uint16 [n], run lengths uint32 [n] in frames (None where unknown), and the
-    audio they came from, `num_samples` at the extractor's rate (0 for published units)."""
+    """An utterance as units: uint16 [n], run lengths uint32 [n] in frames (None where unknown), and
+    the audio they came from, `num_samples` at the extractor's rate (0 for published units), as FLAC
+    where the recipe keeps it."""
 
     units: NDArray[np.uint16]
     durations: NDArray[np.uint32] | None
     num_samples: int = 0
-    wave: torch.Tensor | None = None
+    flac: bytes | None = None
 
 
 class Clock:
@@ -59,83 +63,172 @@ class Clock:
             self.seconds[stage] += time.perf_counter() - start
 
 
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One utterance of a shard on its way to units: a part of row `id`. `seed` drives whatever
+    noise its synthesis draws."""
+
+    id: str
+    part: PlannedPart
+    voice: str
+    seed: int
+
+
+def items_of(row: Input, seed: int) -> list[Item]:
+    """The utterances of a planned row, in the layout's order."""
+    plain = len(row.parts) == 1
+    return [
+        Item(row.id, part, row.voice, seed_of(seed, "speech", row.id, *([] if plain else [name])))
+        for name, part in row.parts.items()
+    ]
+
+
 class Stages(Protocol):
-    """Rows to samples, one entry each, in order."""
+    """Utterances to units, one entry each, in order.
+
+    `batch_seconds` may be set between calls; `ahead` begins what a CPU has to do for the next one.
+    """
 
     clock: Clock
+    batch_seconds: float
 
-    def __call__(self, rows: Sequence[Input]) -> list[Encoded | Reject]: ...
+    def ahead(self, items: Sequence[Item]) -> None: ...
+
+    def __call__(self, items: Sequence[Item]) -> list[Encoded | Reject]: ...
 
     def close(self) -> None: ...
 
 
 class SpokenStages:
-    """Speech engine, resampler, extractor and codebook, loaded once."""
+    """Speech engine (or recordings), resampler, extractor and codebook, loaded once."""
 
-    def __init__(self, plan: Plan, root: Path, device: str) -> None:
-        recipe = plan.recipe
-        assert recipe.speech is not None
-        assert plan.speech is not None
+    def __init__(
+        self,
+        recipe: Recipe,
+        speech: dict[str, Any] | None,
+        units: dict[str, Any],
+        codebook: Codebook,
+        device: str,
+    ) -> None:
         self.clock = Clock()
-        self.seed = recipe.seed
-        codebook = load_npy_codebook(root / "codebook.npy")
-        if codebook.sha256 != plan.units["codebook"]["sha256"]:
-            raise UnitcorpusError(f"{root}/codebook.npy is not the codebook of the plan")
-        self.engine = ENGINES[recipe.speech.engine](recipe.speech, plan.speech, device)
+        self.engine: SpeechEngine | None = None
+        if recipe.speech is not None:
+            assert speech is not None
+            self.engine = ENGINES[recipe.speech.engine](recipe.speech, speech, device)
         extractor = EXTRACTORS[recipe.units.extractor]
-        self.extractor = extractor(recipe.units, plan.units["extractor"], device)
+        self.extractor = extractor(recipe.units, units["extractor"], device)
+        self.recordings = Recordings(recipe.source.path or ".", self.extractor.sample_rate)
         self.quantise = Quantiser(codebook, device)
+        self.keep_audio = recipe.shards.audio == "flac"
+        self.batch_seconds = recipe.compute.batch_seconds
 
-    def __call__(self, rows: Sequence[Input]) -> list[Encoded | Reject]:
-        utterances = [
-            Utterance(row.id, row.text, row.voice, seed_of(self.seed, "speech", row.id))
-            for row in rows
-        ]
+    @property
+    def batch_seconds(self) -> float:
+        return self.extractor.batch_seconds
+
+    @batch_seconds.setter
+    def batch_seconds(self, seconds: float) -> None:
+        self.extractor.batch_seconds = seconds
+        if self.engine is not None:
+            self.engine.batch_seconds = seconds
+
+    def ahead(self, items: Sequence[Item]) -> None:
+        if self.engine is not None:
+            self.engine.ahead([_utterance(item) for item in items])
+
+    def __call__(self, items: Sequence[Item]) -> list[Encoded | Reject]:
+        heard = self.hear(items)
+        encoded = iter(self.encode([wave for wave in heard if not isinstance(wave, Reject)]))
+        return [wave if isinstance(wave, Reject) else next(encoded) for wave in heard]
+
+    def hear(self, items: Sequence[Item]) -> list[torch.Tensor | Reject]:
+        """The waveforms [samples] at the extractor's rate."""
+        if self.engine is None:
+            with self.clock.measure("reading"):
+                return _finite(self.recordings.read([item.part for item in items]))
         with self.clock.measure("speech"):
-            spoken = self.engine.synthesize(utterances)
+            spoken = self.engine.synthesize([_utterance(item) for item in items])
         with self.clock.measure("resampling"):
-            spoken = [not_finite(wave) or wave for wave in spoken]
-            waves = [wave for wave in spoken if not isinstance(wave, Reject)]
             rates = self.engine.sample_rate, self.extractor.sample_rate
-            waves = [resample(wave, *rates) for wave in waves]
-        with self.clock.measure("features"):
-            features = self.extractor.features(waves)
-        with self.clock.measure("units"):
-            encoded = iter([self._encode(w, f) for w, f in zip(waves, features, strict=True)])
-        return [s if isinstance(s, Reject) else next(encoded) for s in spoken]
+            return [w if isinstance(w, Reject) else resample(w, *rates) for w in _finite(spoken)]
 
-    def _encode(self, wave: torch.Tensor, features: torch.Tensor) -> Encoded | Reject:
-        if not len(features):
+    def encode(self, waves: list[torch.Tensor]) -> list[Encoded | Reject]:
+        """The units of waveforms at the extractor's rate."""
+        with self.clock.measure("features"):
+            features = _finite(self.extractor.features(waves))
+        with self.clock.measure("units"):
+            units = iter(self._units([f for f in features if not isinstance(f, Reject)]))
+            return [
+                frames if isinstance(frames, Reject) else self._encoded(wave, next(units))
+                for wave, frames in zip(waves, features, strict=True)
+            ]
+
+    def _units(self, features: list[torch.Tensor]) -> list[NDArray[np.uint16]]:
+        """The unit of each frame, for all of a chunk at once: a frame's does not depend on it."""
+        import torch
+
+        if not features:
+            return []
+        ends = np.cumsum([len(frames) for frames in features])
+        return np.split(self.quantise(torch.cat(features)), ends[:-1])
+
+    def _encoded(self, wave: torch.Tensor, frames: NDArray[np.uint16]) -> Encoded | Reject:
+        if not len(frames):
             return Reject("too_short", f"{len(wave)} samples of audio are less than one frame")
-        units, durations = collapse(self.quantise(features))
-        return Encoded(units, durations, len(wave), wave)
+        units, durations = collapse(frames)
+        flac = flac_bytes(wave, self.extractor.sample_rate) if self.keep_audio else None
+        return Encoded(units, durations, len(wave), flac)
 
     def close(self) -> None:
-        self.engine.close()
+        if self.engine is not None:
+            self.engine.close()
 
 
 class PublishedStages:
     """Units that are in the plan already."""
 
+    batch_seconds: float = 0
+
     def __init__(self) -> None:
         self.clock = Clock()
 
-    def __call__(self, rows: Sequence[Input]) -> list[Encoded | Reject]:
+    def ahead(self, items: Sequence[Item]) -> None:
+        """Nothing: they are there."""
+
+    def __call__(self, items: Sequence[Item]) -> list[Encoded | Reject]:
         samples: list[Encoded | Reject] = []
-        for row in rows:
-            assert row.units is not None
-            samples.append(Encoded(row.units, row.durations))
+        for item in items:
+            assert item.part.units is not None
+            samples.append(Encoded(item.part.units, item.part.durations))
         return samples
 
     def close(self) -> None:
         pass
 
 
-def not_finite(wave: torch.Tensor | Reject) -> Reject | None:
-    """A Reject for a waveform with NaN or infinity in it, which would poison its features."""
-    if isinstance(wave, Reject) or bool(wave.isfinite().all()):
-        return None
-    return Reject("not_finite", "the waveform holds NaN or infinity")
+def _utterance(item: Item) -> Utterance:
+    return Utterance(item.id, item.part.text, item.voice, item.seed)
+
+
+def _finite(tensors: Sequence[torch.Tensor | Reject]) -> list[torch.Tensor | Reject]:
+    """The same, with a Reject for each that holds NaN or infinity, which would poison all that is
+    made of it. The device is asked once."""
+    import torch
+
+    flags = [tensor.isfinite().all() for tensor in tensors if not isinstance(tensor, Reject)]
+    fine = iter(torch.stack(flags).tolist() if flags else [])
+    wrong = Reject("not_finite", "the waveform or its features hold NaN or infinity")
+    return [t if isinstance(t, Reject) or next(fine) else wrong for t in tensors]
+
+
+def flac_bytes(wave: torch.Tensor, rate: int) -> bytes:
+    """A waveform [samples] in [-1, 1] as 16-bit FLAC."""
+    import soundfile
+
+    buffer = BytesIO()
+    samples = np.clip(wave.cpu().numpy(), -1.0, 32767 / 32768)
+    soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
 
 
 def load_stages(plan: Plan, root: Path, device: str = "cpu") -> Stages:
@@ -143,7 +236,10 @@ def load_stages(plan: Plan, root: Path, device: str = "cpu") -> Stages:
     if isinstance(plan.recipe.units, PublishedUnits):
         return PublishedStages()
     set_numerics(plan.recipe.compute.threads)
-    return SpokenStages(plan, root, device)
+    codebook = load_npy_codebook(root / "codebook.npy")
+    if codebook.sha256 != plan.units["codebook"]["sha256"]:
+        raise UnitcorpusError(f"{root}/codebook.npy is not the codebook of the plan")
+    return SpokenStages(plan.recipe, plan.speech, plan.units, codebook, device)
 
 
 def set_numerics(threads: int) -> None:

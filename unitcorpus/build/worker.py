@@ -1,41 +1,32 @@
 """One worker: models loaded once, shards built one after another.
 
-The same class runs in the driver's process and in a Ray actor. A shard's files appear in the order
+The same class runs in the driver's process and in a Ray actor. The utterances of a shard go through
+the stages by length (`chunks`), never with those of another shard; rows are written in the plan's
+order once all are done, for what is kept of them is small. A shard's files appear in the order
 data, audio, rejects, receipt; whatever is killed before the receipt is built again, to the same
 bytes.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from io import BytesIO
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from unitcorpus.build.plan import EXCERPT, Plan, ShardPlan
-from unitcorpus.build.stages import Encoded, load_stages
-from unitcorpus.errors import Reject
-from unitcorpus.shards.format import npy_bytes
+from unitcorpus.build.agreement import require_agreement
+from unitcorpus.build.chunks import chunks, seconds_of
+from unitcorpus.build.memory import out_of_memory, release
+from unitcorpus.build.output import Output
+from unitcorpus.build.plan import Plan, ShardPlan
+from unitcorpus.build.sample import sample_rate
+from unitcorpus.build.stages import Encoded, Item, items_of, load_stages
+from unitcorpus.errors import Reject, within
 from unitcorpus.shards.inputs import Input, read_inputs
-from unitcorpus.shards.receipt import (
-    FileMark,
-    Receipt,
-    audio_path,
-    data_path,
-    rejects_path,
-    write_receipt,
-)
-from unitcorpus.shards.writer import AtomicFile, ShardWriter
-
-CHUNK = 8
-"""Rows that go through the stages together. Their composition never leaves the shard."""
+from unitcorpus.shards.receipt import Receipt, write_receipt
 
 
 @dataclass(frozen=True)
@@ -50,22 +41,16 @@ class Progress:
     timings: dict[str, float]
 
 
-@dataclass
-class _Totals:
-    samples: int = 0
-    num_samples: int = 0
-    frames: int = 0
-    units: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-
-
 class Worker:
-    """Builds shards of one plan into one corpus directory."""
+    """Builds shards of one plan into one corpus directory.
+
+    Raises UnitcorpusError where a model cannot be loaded, or options of the recipe change units.
+    """
 
     def __init__(self, plan: Plan, root: Path, device: str = "cpu") -> None:
         self.plan, self.root = plan, root
         self.stages = load_stages(plan, root, device)
-        self.rate = int(plan.units["extractor"].get("sample_rate", 0))
+        require_agreement(plan, root, self.stages, device)
 
     def build(
         self,
@@ -83,133 +68,95 @@ class Worker:
                 return receipt
 
     def steps(self, shard: ShardPlan, attempt: int = 1) -> Generator[Progress, None, Receipt]:
-        """`build` as a generator: yields after every chunk of rows, returns the receipt."""
+        """`build` as a generator: yields after every chunk of utterances, returns the receipt."""
         self.stages.clock.seconds.clear()
         start = time.perf_counter()
-        totals = _Totals()
-        rows = read_inputs(self.root, shard.name)
-        with _Output(self, shard, totals) as output:
-            for first in range(0, len(rows), CHUNK):
-                chunk = rows[first : first + CHUNK]
-                results = self.stages(chunk)
-                with self.stages.clock.measure("writing"):
-                    for row, result in zip(chunk, results, strict=True):
-                        output.write(row, result)
-                yield self._progress(shard, first + len(chunk), totals)
-            with self.stages.clock.measure("writing"):
-                output.close()
+        rows = read_inputs(self.root, shard.name, self.plan.layout)
+        results, run = yield from self._encode_within_memory(shard, rows)
+        with self.stages.clock.measure("writing"), Output(self.plan, self.root, shard) as output:
+            for row, result in zip(rows, results, strict=True):
+                output.write(row, result)
+            output.close()
         timings = {**self.stages.clock.seconds, "all": time.perf_counter() - start}
-        receipt = output.receipt(timings, attempt)
+        receipt = output.receipt(timings, {"attempt": attempt, **run})
         write_receipt(self.root, receipt)
         return receipt
+
+    def _encode_within_memory(
+        self, shard: ShardPlan, rows: list[Input]
+    ) -> Generator[Progress, None, tuple[list[list[Encoded] | Reject], dict[str, Any]]]:
+        """The encoded parts of each row, or why it is none, and what the receipt says of the run.
+
+        Where memory runs out all of the shard starts again with half the batch budget: which
+        utterances go together depends on the budget alone. Raises when even the shortest of them
+        went alone.
+        """
+        items = [item for row in rows for item in items_of(row, self.plan.recipe.seed)]
+        shortest = min(seconds_of(item.part) for item in items)
+        planned = budget = self.plan.recipe.compute.batch_seconds
+        while True:
+            try:
+                results = iter((yield from self._encode(shard, items, budget)))
+                break
+            except Exception as error:
+                if not out_of_memory(error) or budget <= shortest:
+                    raise
+            release()
+            budget /= 2
+        width = len(self.plan.layout.parts)
+        whole = [self._whole(list(islice(results, width))) for _ in rows]
+        return whole, {} if budget == planned else {"batch_seconds": budget}
+
+    def _encode(
+        self, shard: ShardPlan, items: list[Item], budget: float
+    ) -> Generator[Progress, None, list[Encoded | Reject]]:
+        """What becomes of each utterance, in chunks of this budget."""
+        found: dict[int, Encoded | Reject] = {}
+        tally = _Tally(self.plan)
+        self.stages.batch_seconds = budget
+        cut = chunks([item.part for item in items], budget)
+        for chunk, following in zip(cut, [*cut[1:], []], strict=True):
+            self.stages.ahead([items[i] for i in (*chunk, *following)])
+            for i, result in zip(chunk, self.stages([items[i] for i in chunk]), strict=True):
+                found[i] = result
+                tally.add(i, result)
+            timings = dict(self.stages.clock.seconds)
+            yield Progress(shard.name, tally.rows, tally.rejected, tally.audio, timings)
+        return [found[i] for i in range(len(items))]
+
+    def _whole(self, results: list[Encoded | Reject]) -> list[Encoded] | Reject:
+        """The parts of a row: it stands or falls as a whole."""
+        layout = self.plan.layout
+        for part, result in zip(layout.parts, results, strict=True):
+            if isinstance(result, Reject):
+                return result if layout.plain else within(result, part)
+        return [result for result in results if isinstance(result, Encoded)]
 
     def close(self) -> None:
         self.stages.close()
 
-    def _progress(self, shard: ShardPlan, rows: int, totals: _Totals) -> Progress:
-        audio = (
-            totals.num_samples / self.rate
-            if self.rate
-            else totals.frames / self.plan.units["frame_rate"]
-        )
-        rejected = sum(totals.rejected.values())
-        return Progress(shard.name, rows, rejected, audio, dict(self.stages.clock.seconds))
 
+class _Tally:
+    """What is done of a shard, utterance by utterance."""
 
-class _Output:
-    """The files of a shard being built. They appear when the block ends without an error."""
+    def __init__(self, plan: Plan) -> None:
+        self._width = len(plan.layout.parts)
+        self._rate, self._frame_rate = sample_rate(plan.units), plan.units["frame_rate"]
+        self._parts: Counter[int] = Counter()
+        self._spoilt: set[int] = set()
+        self.rows, self.audio = 0, 0.0
 
-    def __init__(self, worker: Worker, shard: ShardPlan, totals: _Totals) -> None:
-        self.plan, self.rate, self.shard, self.totals = worker.plan, worker.rate, shard, totals
-        root = worker.root
-        keep_audio = self.plan.recipe.shards.audio == "flac" and self.rate > 0
-        self.data = ShardWriter(data_path(root, shard.name))
-        self.audio = ShardWriter(audio_path(root, shard.name)) if keep_audio else None
-        self.rejects = AtomicFile(rejects_path(root, shard.name))
-        self._files = ExitStack()
+    @property
+    def rejected(self) -> int:
+        return len(self._spoilt)
 
-    def __enter__(self) -> _Output:
-        # Closed in reverse: data first, then audio, then rejects; the receipt comes last of all.
-        for file in (self.rejects, self.audio, self.data):
-            if file is not None:
-                self._files.enter_context(file)
-        return self
-
-    def close(self) -> None:
-        self._files.close()
-
-    def __exit__(self, *error: Any) -> None:
-        self._files.__exit__(*error)
-
-    def write(self, row: Input, result: Encoded | Reject) -> None:
-        totals = self.totals
+    def add(self, index: int, result: Encoded | Reject) -> None:
+        row = index // self._width
+        self._parts[row] += 1
+        self.rows += self._parts[row] == self._width
         if isinstance(result, Reject):
-            totals.rejected[result.reason] += 1
-            self.rejects.write(_reject_line(row, result))
-            return
-        self.data.sample(row.key, self._members(row, result))
-        if self.audio is not None:
-            self.audio.sample(row.key, {"flac": _flac(result, self.rate)})
-        totals.samples += 1
-        totals.num_samples += result.num_samples
-        totals.frames += int(result.durations.sum()) if result.durations is not None else 0
-        totals.units += len(result.units)
-
-    def _members(self, row: Input, sample: Encoded) -> dict[str, bytes]:
-        """The files of a sample. Every sample of a corpus has the same fields, of the same types:
-        `datasets` infers its schema from the first five."""
-        meta: dict[str, Any] = {"id": row.id, "text": row.text}
-        members = {"units.npy": npy_bytes(sample.units)}
-        if self.plan.recipe.speech is not None:
-            meta["voice"] = row.voice
-            meta["num_samples"] = sample.num_samples
-            meta["seconds"] = sample.num_samples / self.rate
-        if sample.durations is not None:
-            members["durations.npy"] = npy_bytes(sample.durations)
-            if "seconds" not in meta:
-                meta["seconds"] = int(sample.durations.sum()) / self.plan.units["frame_rate"]
-        text = json.dumps(meta, sort_keys=True, ensure_ascii=False)
-        return {**members, "json": text.encode()}
-
-    def receipt(self, timings: dict[str, float], attempt: int) -> Receipt:
-        """The receipt, once the files are closed."""
-        totals = self.totals
-        return Receipt(
-            shard=self.shard.name,
-            split=self.shard.split,
-            plan=self.plan.fingerprint,
-            unit_spec=self.plan.units["fingerprint"],
-            input=self.shard.sha256,
-            data=FileMark(self.data.sha256, self.data.size),
-            rejects=FileMark(self.rejects.sha256, self.rejects.size),
-            rejected=dict(sorted(totals.rejected.items())),
-            samples=totals.samples,
-            num_samples=totals.num_samples,
-            frames=totals.frames,
-            units=totals.units,
-            audio=FileMark(self.audio.sha256, self.audio.size) if self.audio else None,
-            timings={stage: round(seconds, 4) for stage, seconds in timings.items()},
-            run={"attempt": attempt},
-        )
-
-
-def _reject_line(row: Input, reject: Reject) -> bytes:
-    line = {
-        "key": row.key,
-        "id": row.id,
-        "reason": reject.reason,
-        "detail": reject.detail,
-        "text": row.text[:EXCERPT],
-    }
-    return json.dumps(line, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-
-
-def _flac(sample: Encoded, rate: int) -> bytes:
-    """The audio that the units were made from, as 16-bit FLAC."""
-    import soundfile
-
-    assert sample.wave is not None
-    buffer = BytesIO()
-    wave = np.clip(sample.wave.cpu().numpy(), -1.0, 32767 / 32768)
-    soundfile.write(buffer, wave, rate, format="FLAC", subtype="PCM_16")
-    return buffer.getvalue()
+            self._spoilt.add(row)
+        elif self._rate:
+            self.audio += result.num_samples / self._rate
+        elif result.durations is not None:
+            self.audio += float(result.durations.sum() / self._frame_rate)

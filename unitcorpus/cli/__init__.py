@@ -11,9 +11,12 @@ from types import FrameType
 
 import typer
 
-from unitcorpus.cli.build import build, plan
+from unitcorpus.cli.build import build, pairs, plan
 from unitcorpus.cli.corpus import export, status, verify
+from unitcorpus.cli.doctor import doctor
 from unitcorpus.cli.kmeans import kmeans
+from unitcorpus.cli.push import push
+from unitcorpus.cli.report import report
 from unitcorpus.errors import UnitcorpusError
 
 app = typer.Typer(
@@ -25,10 +28,14 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(build)
+app.command()(pairs)
 app.command()(plan)
 app.command()(status)
 app.command()(verify)
 app.command()(export)
+app.command()(doctor)
+app.command()(report)
+app.command()(push)
 app.add_typer(kmeans, name="kmeans")
 
 
@@ -63,7 +70,7 @@ def main() -> None:
     except UnitcorpusError as error:
         _fail(error, str(error), 2)
     except Stopped as stop:
-        resumable = words[:1] == ["build"]
+        resumable = words[:1] in (["build"], ["pairs"], ["push"])
         more = "; what was finished is kept, run the same command to go on" if resumable else ""
         _fail(stop, f"stopped{more}", stop.code)
     except BrokenPipeError:

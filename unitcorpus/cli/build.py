@@ -1,4 +1,4 @@
-"""`unitcorpus build` and `unitcorpus plan`."""
+"""`unitcorpus build`, `unitcorpus pairs` and `unitcorpus plan`."""
 
 from __future__ import annotations
 
@@ -20,43 +20,79 @@ from unitcorpus.cli.options import (
     read_recipe,
 )
 from unitcorpus.errors import UnitcorpusError
+from unitcorpus.recipe import Recipe
+
+Out = Annotated[Path | None, typer.Option(help="The folder to build in. Default: corpora/NAME.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Start again if the folder holds a corpus.")
+]
+Executor = Annotated[
+    str, typer.Option(help="auto, local (this process) or ray. auto: ray for several workers.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Workers, one per device slot.")]
+RayAddress = Annotated[
+    str | None, typer.Option(help="A running Ray cluster, e.g. auto. Default: Ray on this machine.")
+]
 
 
 def build(
     recipe: RecipeName,
-    out: Annotated[
-        Path | None, typer.Option(help="The corpus's folder. Default: corpora/NAME.")
-    ] = None,
+    out: Out = None,
     limit: Limit = None,
     settings: Settings = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start again if the folder holds a corpus.")
-    ] = False,
-    executor: Annotated[
-        str, typer.Option(help="auto, local (this process) or ray. auto: ray for several workers.")
-    ] = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Workers, one per device slot.")] = 1,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(help="A running Ray cluster, e.g. auto. Default: Ray on this machine."),
-    ] = None,
+    overwrite: Overwrite = False,
+    executor: Executor = "auto",
+    workers: Workers = 1,
+    ray_address: RayAddress = None,
     device: Device = "auto",
 ) -> None:
     """Build a corpus, or go on with a build that was stopped.
 
     Example: unitcorpus build demo/stinystories --limit 50 --out corpora/demo
     """
-    from unitcorpus.build.run import Execution, build_corpus
+    resolved = read_recipe(recipe, settings, limit)
+    if resolved.layout != "utterances":
+        raise UnitcorpusError(f"recipe {recipe} makes pairs: run unitcorpus pairs {recipe}")
+    _run(resolved, out, overwrite, (executor, workers, ray_address, device))
 
+
+def pairs(
+    recipe: RecipeName,
+    out: Out = None,
+    limit: Limit = None,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+    executor: Executor = "auto",
+    workers: Workers = 1,
+    ray_address: RayAddress = None,
+    device: Device = "auto",
+) -> None:
+    """Build preference pairs or a likelihood test set, or go on with a build that was stopped.
+
+    Example: unitcorpus pairs demo/spokenswag --set source.path=val.csv --out corpora/pairs
+    """
+    resolved = read_recipe(recipe, settings, limit)
+    if resolved.layout == "utterances":
+        raise UnitcorpusError(f"recipe {recipe} makes no pairs: run unitcorpus build {recipe}")
+    _run(resolved, out, overwrite, (executor, workers, ray_address, device))
+
+
+def _run(
+    recipe: Recipe, out: Path | None, overwrite: bool, how: tuple[str, int, str | None, str]
+) -> None:
+    """Builds, and tells how it ended. Exits with 1 where shards were set aside."""
+    from unitcorpus.build.run import Execution, build_corpus
+    from unitcorpus.cli.summary import summary
+
+    executor, workers, address, device = how
     if executor not in ("auto", "local", "ray"):
         raise UnitcorpusError(f"there is no executor '{executor}'; give auto, local or ray")
-    resolved = read_recipe(recipe, settings, limit)
-    root = (out or Path("corpora") / resolved.name).expanduser()
+    root = (out or Path("corpora") / recipe.name).expanduser()
     start = time.monotonic()
     with Counter() as counter:
-        execution = Execution(executor, workers, ray_address, read_device(device))
+        execution = Execution(executor, workers, address, read_device(device))
         outcome = build_corpus(
-            resolved, root, overwrite=overwrite, execution=execution, tick=counter.tick
+            recipe, root, overwrite=overwrite, execution=execution, tick=counter.tick
         )
     if outcome.corpus is None:
         for failure in outcome.failures:
@@ -67,8 +103,6 @@ def build(
             file=sys.stderr,
         )
         raise typer.Exit(1)
-    from unitcorpus.cli.summary import summary
-
     print(summary(outcome.corpus, root))
     fresh = len(outcome.plan.shards) - outcome.resumed
     took = duration(time.monotonic() - start)

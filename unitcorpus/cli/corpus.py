@@ -10,17 +10,26 @@ from typing import Annotated
 
 import typer
 
+from unitcorpus.cli.options import Device, read_device
 from unitcorpus.errors import UnitcorpusError, nearest
 
 
-def verify(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.")]) -> None:
-    """Check every digest, count and invariant of a finished corpus.
+def verify(
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A corpus: folder or URL.")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Build damaged shards again, to the same bytes.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Check every digest, count and invariant of a finished corpus, here or at a URL.
 
-    Example: unitcorpus verify corpora/demo
+    Example: unitcorpus verify corpora/demo --repair
     """
     from unitcorpus.shards.reader import open_corpus
     from unitcorpus.shards.verify import verify as find_problems
 
+    if repair:
+        _repair(directory, device)
     problems = find_problems(directory)
     if problems:
         for problem in problems:
@@ -30,6 +39,18 @@ def verify(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A corp
         raise typer.Exit(1)
     corpus = open_corpus(directory)
     print(f"{directory}: whole ({len(corpus.index):,} shards, {len(corpus):,} samples)")
+
+
+def _repair(directory: str, device: str) -> None:
+    from unitcorpus.build.repair import repair
+    from unitcorpus.build.run import Execution
+
+    if "://" in directory:
+        raise UnitcorpusError("--repair builds, and so wants a folder of this machine, not a URL")
+    names, outcome = repair(Path(directory).expanduser(), Execution(device=read_device(device)))
+    for failure in outcome.failures:
+        print(f"{failure.shard}: {failure.error}", file=sys.stderr)
+    print(f"built again: {', '.join(names) or 'no shard'}")
 
 
 def status(
@@ -56,7 +77,9 @@ def status(
 
 def export(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="A corpus: folder or URL.")],
-    format: Annotated[str, typer.Option(help="jsonl (units, duration) or tokens.")] = "jsonl",
+    format: Annotated[
+        str, typer.Option(help="jsonl (lists of units) or tokens (strings).")
+    ] = "jsonl",
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write. Default: the terminal.")] = None,
 ) -> None:

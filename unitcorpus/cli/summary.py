@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from unitcorpus.build.meter import duration
+from unitcorpus.shards.layout import LAYOUTS
 
 
 def summary(corpus: dict[str, Any], root: Path) -> str:
     """A few aligned lines, within 80 columns, from the content of corpus.json."""
-    units = corpus["units"]
+    units, noun = corpus["units"], LAYOUTS[corpus["layout"]["kind"]].noun
     lines = [
         f"{corpus['name']} in {root}",
-        f"  {'':<11}{'utterances':>11}{'speech':>15}{'units':>16}{'a second':>10}{'shards':>8}",
+        f"  {'':<11}{noun:>11}{'speech':>15}{'units':>16}{'a second':>10}{'shards':>8}",
     ]
     for split, t in corpus["splits"].items():
         length = duration(t["seconds"]) if t["seconds"] else "?"

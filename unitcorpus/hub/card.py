@@ -1,12 +1,36 @@
 """The data set card, README.md of a corpus: enough for `datasets` to find the splits, and for a
-person to know what the corpus is and how to load it. Made from corpus.json
-and index.json alone."""
+person to know what the corpus is, how it was made, how to load it and what it is not good for.
+
+Made from corpus.json and index.json alone, through card.md; every value is escaped there.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from unitcorpus.hub.describe import (
+    filter_in_words,
+    source_in_words,
+    speech_in_words,
+    units_in_words,
+)
+from unitcorpus.hub.licences import HUB, ingredients
+from unitcorpus.hub.markdown import Markdown, block, code, escape
+from unitcorpus.shards.layout import LAYOUTS, Layout
+
+SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+    (100_000_000, "10M<n<100M"),
+    (1_000_000_000, "100M<n<1B"),
+)
+"""The Hub's size categories, by what they lie below."""
 
 
 def card(corpus: dict[str, Any], index: dict[str, Any]) -> str:
@@ -21,14 +45,25 @@ def _header(corpus: dict[str, Any], index: dict[str, Any]) -> str:
         for split in corpus["splits"]
         if (path := _files(split, index["shardlist"]))
     ]
+    samples = sum(split["samples"] for split in corpus["splits"].values())
     header: dict[str, Any] = {
         "language": [recipe["language"]],
-        "tags": ["speech units", "speech language model", "webdataset", "unitcorpus"],
+        "pretty_name": corpus["name"],
+        "size_categories": [next((s for below, s in SIZES if samples < below), "1B<n<10B")],
+        "tags": ["speech-units", "speech-language-model", "webdataset", "unitcorpus"],
         "configs": [{"config_name": "default", "data_files": files}],
+        **_licence(recipe["licence"]),
     }
-    if recipe["licence"]:
-        header["license"] = recipe["licence"]
     return str(yaml.safe_dump(header, sort_keys=True, allow_unicode=True))
+
+
+def _licence(said: str) -> dict[str, str]:
+    """`license` as the Hub knows it, else `other` with a name."""
+    if not said:
+        return {}
+    if said.lower() in HUB:
+        return {"license": said.lower()}
+    return {"license": "other", "license_name": said}
 
 
 def _files(split: str, shards: list[dict[str, Any]]) -> str | list[str]:
@@ -41,52 +76,84 @@ def _files(split: str, shards: list[dict[str, Any]]) -> str | list[str]:
 
 
 def _body(corpus: dict[str, Any]) -> str:
-    recipe, units = corpus["recipe"], corpus["units"]
-    rows = "\n".join(_split_row(name, split) for name, split in corpus["splits"].items())
-    dropped = ", ".join(f"{n:,} {reason}" for reason, n in corpus["rejected"].items()) or "none"
-    runs = "with run lengths, so that nothing is lost" if units["durations"] else "no run lengths"
-    durations = "`KEY.durations.npy` (uint32, in frames), " if units["durations"] else ""
-    return f"""# {corpus["name"]}
+    import jinja2
 
-{recipe["description"]}
-
-| split | utterances | hours | units | shards |
-|---|---:|---:|---:|---:|
-{rows}
-
-- Units: {_units(units)}; repeats collapsed, {runs}.
-- Speech: {_speech(corpus)}
-- Rows left out: {dropped}.
-- Unit spec `{units["fingerprint"][:16]}`; mix only with corpora of the same one.
-
-Each sample is `KEY.units.npy` (uint16), {durations}and `KEY.json`.
-
-```python
-import unitcorpus
-for sample in unitcorpus.open("."):              # or "hf://datasets/user/name"
-    sample.units, sample.durations, sample.meta["text"]
-
-from datasets import load_dataset
-data = load_dataset(".")                         # or "user/name"
-```
-"""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=False,
+        finalize=escape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["code"] = code
+    recipe, layout = corpus["recipe"], LAYOUTS[corpus["layout"]["kind"]]
+    first = next(iter(corpus["splits"]))
+    return environment.get_template("card.md").render(
+        corpus=corpus,
+        recipe=recipe,
+        layout=layout,
+        first=Markdown(first),
+        member=Markdown(layout.units(layout.parts[-1])),
+        made=_made(corpus),
+        filters={name: filter_in_words(r) for name, r in recipe["filters"].items() if r},
+        reading=Markdown(", ".join(_reading(layout, corpus["units"]["durations"]))),
+        limits=_limits(corpus),
+        ingredients=ingredients(corpus),
+        yaml=block(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), "yaml"),
+    )
 
 
-def _split_row(name: str, split: dict[str, Any]) -> str:
-    hours = f"{split['seconds'] / 3600:,.2f}" if split["seconds"] else "?"
-    return f"| {name} | {split['samples']:,} | {hours} | {split['units']:,} | {split['shards']:,} |"
+def _made(corpus: dict[str, Any]) -> list[tuple[str, str]]:
+    """How a corpus was made, as (what, how): models with their revisions, digests, versions."""
+    from unitcorpus import __version__
 
-
-def _units(units: dict[str, Any]) -> str:
+    units = corpus["units"]
     extractor = units["extractor"]
-    what = extractor.get("model") or extractor.get("name") or extractor["kind"]
-    layer = f" layer {extractor['layer']}" if "layer" in extractor else ""
-    return f"{what}{layer}, {units['size']} clusters, {units['frame_rate']:g} frames a second"
+    made = [("source", source_in_words(corpus["recipe"])), ("speech", speech_in_words(corpus))]
+    speech, known = corpus["speech"] or {}, ("engine", "version", "sample_rate")
+    versions = [f"{k} {v}" for k, v in sorted(speech.items()) if k not in known]
+    if versions:
+        made.append(("versions", ", ".join(versions)))
+    made.append(("units", units_in_words(units)))
+    if extractor.get("revision"):
+        made.append(("revision of the extractor", extractor["revision"]))
+    if "codebook" in units:
+        made.append(("sha256 of codebook.npy", units["codebook"]["sha256"]))
+    runs = "with run lengths" if units["durations"] else "without run lengths"
+    made.append(("repeats", f"collapsed, {runs}"))
+    made.append(("unit spec", units["fingerprint"]))
+    made.append(("plan", corpus["plan"]))
+    made.append(("format", f"{corpus['format']}, by unitcorpus {__version__}"))
+    return made
 
 
-def _speech(corpus: dict[str, Any]) -> str:
-    speech = corpus["recipe"]["speech"]
-    if speech is None:
-        return "not made here; the units were published."
-    model = f" ({speech['model']})" if "model" in speech else ""
-    return f"{speech['engine']}{model}, voices {', '.join(speech['voices'])}."
+def _reading(layout: Layout, durations: bool) -> list[str]:
+    """How a sample's parts are read."""
+    if layout.plain:
+        return ["sample.units", *(["sample.durations"] if durations else []), "sample.meta"]
+    return [*(f'sample.part("{part}")' for part in layout.parts), "sample.meta"]
+
+
+def _limits(corpus: dict[str, Any]) -> list[str]:
+    """What the corpus is not good for, as far as its recipe tells."""
+    recipe, units = corpus["recipe"], corpus["units"]
+    limits = []
+    if recipe["speech"] is not None:
+        number = len(recipe["speech"]["voices"])
+        limits.append(
+            f"The speech is synthetic, in {number} voice{'s' if number > 1 else ''}: there is no "
+            "noise, no spontaneous speech and little variety of prosody to learn from it."
+        )
+    if units["extractor"]["kind"] == "mfcc":
+        limits.append("Units of MFCC features are for trying out, not for training a model.")
+    if not units["durations"]:
+        limits.append("Without run lengths, neither timing nor the length of speech can be told.")
+    if recipe["dedup"]["near"] is None:
+        exact = (
+            "only equal rows were dropped" if recipe["dedup"]["exact"] else "nor were equal rows"
+        )
+        limits.append(f"Near-duplicates were not looked for; {exact}.")
+    limits.append("Units mix only with those of the same unit spec.")
+    return limits

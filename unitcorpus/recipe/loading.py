@@ -6,14 +6,15 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from unitcorpus.errors import UnitcorpusError, nearest
-from unitcorpus.recipe.models import Recipe, Section
+from unitcorpus.recipe.models import Recipe
+from unitcorpus.recipe.section import Section
 
 S = TypeVar("S", bound=Section)
 PLAIN = re.compile(r"null|true|false|[-+]?(\d{1,30}(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
@@ -159,14 +160,20 @@ def _resolve(
     section: type[BaseModel] | None = model
     candidates: list[type[BaseModel]] = []
     parts: list[str] = []
+    named = False
     for item in loc:
-        tagged = next((c for c in candidates if _tag(c) == item), None)
+        if named:  # the key of a mapping of sections
+            parts.append(str(item))
+            named = False
+            continue
+        tagged = next((c for c in candidates if item in _tags(c)), None)
         if tagged is not None:
             section, candidates = tagged, []
             continue
         parts.append(str(item))
         field = section.model_fields.get(str(item)) if section else None
         candidates = _models(field.annotation) if field else []
+        named = field is not None and get_origin(field.annotation) is dict
         if len(candidates) == 1 and item != loc[-1]:
             section, candidates = candidates[0], []
     return ".".join(parts), section
@@ -179,9 +186,10 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [m for argument in get_args(annotation) for m in _models(argument)]
 
 
-def _tag(section: type[BaseModel]) -> str | None:
-    """The value that selects a section in a union: its `kind`, `engine` or `extractor`."""
-    for key in ("kind", "engine", "extractor"):
+def _tags(section: type[BaseModel]) -> tuple[Any, ...]:
+    """The values that select a section in a union: of its `kind`, `engine`, `extractor` or
+    `measure`."""
+    for key in ("kind", "engine", "extractor", "measure"):
         if key in section.model_fields:
-            return str(section.model_fields[key].default)
-    return None
+            return get_args(section.model_fields[key].annotation)
+    return ()

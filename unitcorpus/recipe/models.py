@@ -7,67 +7,18 @@ command and leave no trace in its bytes.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from unitcorpus.recipe.filters import Filters
+from unitcorpus.recipe.section import Section
+from unitcorpus.recipe.sources import ManifestSource, Source, UnitsSource
 
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-# --- source: where rows come from -------------------------------------------------------------
-
-
-class StoriesSource(Section):
-    """Built-in stories from a seeded grammar; needs no file and no network."""
-
-    kind: Literal["stories"] = "stories"
-    path: None = None
-    count: int = Field(240, ge=1)
-    limit: int | None = Field(None, ge=1)
-
-
-class TextSource(Section):
-    """A txt, jsonl, csv or parquet file (told by its ending), local or any fsspec URL."""
-
-    kind: Literal["text"] = "text"
-    path: str
-    format: Literal["auto", "txt", "jsonl", "csv", "parquet"] = "auto"
-    text_column: str = "text"
-    id_column: str | None = Field(None, description="null: 'id' where there is such a column")
-    limit: int | None = Field(None, ge=1)
-
-
-class HuggingfaceSource(Section):
-    """A dataset of the Hugging Face Hub, or a local folder that `datasets` can load."""
-
-    kind: Literal["huggingface"] = "huggingface"
-    path: str
-    name: str | None = None
-    revision: str | None = None
-    splits: dict[Annotated[str, Field(pattern="^[a-z0-9_]+$")], str] = Field(
-        default={"train": "train"}, min_length=1, description="our split: the data set's split"
-    )
-    text_column: str = "text"
-    id_column: str | None = None
-    limit: int | None = Field(None, ge=1, description="rows of each split")
-
-
-class UnitsSource(Section):
-    """Unit sequences that others published: JSONL with `units` or `audio_repr`."""
-
-    kind: Literal["units"] = "units"
-    path: str
-    limit: int | None = Field(None, ge=1)
-
-
-Source = Annotated[
-    StoriesSource | TextSource | HuggingfaceSource | UnitsSource, Field(discriminator="kind")
-]
-
+Precision = Literal["float32", "float64", "bfloat16", "float16"]
 
 # --- speech: text to waveform -----------------------------------------------------------------
 
@@ -91,6 +42,8 @@ class KokoroSpeech(Section):
     speed: float = Field(1.0, ge=0.25, le=4.0)
     language: str | None = Field(None, description="Kokoro's code; null: the voice's first letter")
     g2p: Literal["auto", "misaki", "espeak"] = "auto"
+    precision: Precision = Field("float32", description="of the generator; durations stay exact")
+    compile: bool = Field(False, description="torch.compile what lies between convolutions")
 
 
 Speech = Annotated[EspeakSpeech | KokoroSpeech, Field(discriminator="engine")]
@@ -121,6 +74,7 @@ class HubertUnits(Section):
     layer: int = Field(..., ge=1, le=1000)
     sample_rate: int = Field(16_000, ge=1000, le=192_000)
     input_padding: int = Field(0, ge=0, le=1_000_000, description="zero samples added on each side")
+    precision: Precision = "float32"
     codebook: str
     codebook_sha256: str | None = None
 
@@ -171,6 +125,12 @@ class Compute(Section):
     """What may change the last bits of a feature, and so belongs to the recipe."""
 
     threads: int = Field(1, ge=1, le=1024, description="torch and faiss threads of a worker")
+    batch_seconds: float = Field(
+        60, ge=0, le=1e6, description="audio of a model's batch, padding included; 0: one at a time"
+    )
+    agreement: float = Field(
+        0.999, ge=0, le=1, description="share of units that options which are not exact must keep"
+    )
 
 
 class Recipe(Section):
@@ -185,6 +145,7 @@ class Recipe(Section):
     validation: float = Field(0.01, ge=0, lt=1, description="share, where the source has no split")
     speech: Speech | None = None
     units: Units
+    filters: Filters = Field(default_factory=dict)
     shards: Shards = Shards()
     compute: Compute = Compute()
 
@@ -207,22 +168,39 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Recipe:
-        imported = self.source.kind == "units"
-        if imported != (self.units.extractor == "published"):
+        gives, kind = self.source.gives, self.source.kind
+        if (gives == "units") != (self.units.extractor == "published"):
             raise ValueError(
                 "source.kind 'units' and units.extractor 'published' go together: "
-                f"here they are '{self.source.kind}' and '{self.units.extractor}'"
+                f"here they are '{kind}' and '{self.units.extractor}'"
             )
-        if imported and self.speech is not None:
-            raise ValueError("a source of units has nothing to speak: leave out `speech`")
-        if not imported and self.speech is None:
+        if gives != "text" and self.speech is not None:
+            raise ValueError(f"a source of {gives} has nothing to speak: leave out `speech`")
+        if gives == "text" and self.speech is None:
             raise ValueError(
-                f"a source of kind '{self.source.kind}' holds text: say in `speech` how to speak it"
+                f"a source of kind '{kind}' holds text: say in `speech` how to speak it"
             )
+        if self.filters and self.layout != "pairs":
+            raise ValueError("`filters` are for pairs: this source gives none")
         return self
+
+    @property
+    def layout(self) -> str:
+        """The kind of its samples: utterances, pairs or contrasts."""
+        source = self.source
+        if isinstance(source, UnitsSource | ManifestSource):
+            return source.layout
+        return source.layout_kind
 
     def public(self) -> dict[str, Any]:
         """The recipe as a corpus records it: local paths reduced to their last part."""
+        return self._told(lambda path: PurePath(path).name)
+
+    def local(self) -> dict[str, Any]:
+        """The recipe with the paths of this machine, and no secrets of URLs."""
+        return self._told(lambda path: path)
+
+    def _told(self, path: Callable[[str], str]) -> dict[str, Any]:
         data = self.model_dump(mode="json")
         for section, key in (
             ("source", "path"),
@@ -232,7 +210,7 @@ class Recipe(Section):
         ):
             value = (data.get(section) or {}).get(key)
             if value and is_local(value):
-                data[section][key] = PurePath(value).name
+                data[section][key] = path(value)
             elif value and "://" in value:
                 data[section][key] = without_secrets(value)
         return data

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unitcorpus.shards.format import DamagedError, count_frames
 from unitcorpus.shards.inputs import Input, read_inputs
+from unitcorpus.shards.layout import CONTRASTS, PAIRS, Layout
 from unitcorpus.shards.reader import Sample
 from unitcorpus.shards.receipt import Receipt, audio_path, data_path, rejects_path
 from unitcorpus.shards.tar import scan
@@ -19,16 +21,18 @@ Counts = tuple[int, int, int]
 """(audio samples, frames, units)."""
 
 
-def check_shard(root: Path, spec: dict[str, Any], receipt: Receipt) -> Iterator[str]:
+def check_shard(
+    root: Path, spec: dict[str, Any], layout: Layout, receipt: Receipt
+) -> Iterator[str]:
     """The problems of a shard whose bytes are those of its receipt: samples, counts, lost rows."""
     name = receipt.shard
-    planned = {row.key: row for row in read_inputs(root, name)}
+    planned = {row.key: row for row in read_inputs(root, name, layout)}
     keys: list[str] = []
     totals = np.zeros(4, np.int64)
     for key, members in scan(data_path(root, name).read_bytes()):
         keys.append(key)
         try:
-            problem, counts = check_sample(Sample(key, members), spec, planned.get(key))
+            problem, counts = check_sample(Sample(key, members), spec, layout, planned.get(key))
         except DamagedError as error:
             problem, counts = str(error), (0, 0, 0)
         if problem:
@@ -48,27 +52,40 @@ def check_shard(root: Path, spec: dict[str, Any], receipt: Receipt) -> Iterator[
 
 
 def check_sample(
-    sample: Sample, spec: dict[str, Any], planned: Input | None
+    sample: Sample, spec: dict[str, Any], layout: Layout, planned: Input | None
 ) -> tuple[str | None, Counts]:
     """(what is wrong or None, its counts) of one sample, under its unit spec and planned row."""
-    units, durations = sample.units, sample.durations
+    counts = np.zeros(3, np.int64)
+    due = {"json"} | {layout.units(part) for part in layout.parts}
+    due |= {layout.durations(part) for part in layout.parts if spec["durations"]}
+    if set(sample.members) != due:
+        return f"its members are {', '.join(sorted(sample.members))}", (0, 0, 0)
+    problem = None
+    for part in layout.parts:
+        said, found = _check_part(sample, spec, layout, part)
+        if said and not problem:
+            problem = said if layout.plain else f"{part}: {said}"
+        counts += found
+    problem = problem or _check_meta(sample, spec, layout, planned)
+    samples, frames, units = (int(n) for n in counts)
+    return problem, (samples, frames, units)
+
+
+def _check_part(
+    sample: Sample, spec: dict[str, Any], layout: Layout, part: str
+) -> tuple[str | None, Counts]:
+    units, durations = sample.part(part), sample.part_durations(part)
     frames = int(durations.sum(dtype=np.int64)) if durations is not None else 0
-    num_samples = sample.meta.get("num_samples", 0)
+    num_samples = sample.meta.get(layout.field(part, "num_samples"), 0)
     if type(num_samples) is not int:
         return f"num_samples is {num_samples!r}", (0, frames, len(units))
-    problem = (
-        _check_arrays(sample, spec)
-        or _check_frames(num_samples, frames, spec)
-        or _check_meta(sample, num_samples, frames, spec, planned)
-    )
+    problem = _check_arrays(units, durations, spec) or _check_frames(num_samples, frames, spec)
     return problem, (num_samples, frames, len(units))
 
 
-def _check_arrays(sample: Sample, spec: dict[str, Any]) -> str | None:
-    units, durations = sample.units, sample.durations
-    expected = {"units.npy", "json"} | ({"durations.npy"} if spec["durations"] else set())
-    if set(sample.members) != expected:
-        return f"its members are {', '.join(sorted(sample.members))}"
+def _check_arrays(
+    units: NDArray[np.uint16], durations: NDArray[np.uint32] | None, spec: dict[str, Any]
+) -> str | None:
     if not len(units):
         return "it has no units"
     if int(units.max()) >= spec["size"]:
@@ -89,16 +106,33 @@ def _check_frames(num_samples: int, frames: int, spec: dict[str, Any]) -> str | 
 
 
 def _check_meta(
-    sample: Sample, num_samples: int, frames: int, spec: dict[str, Any], planned: Input | None
+    sample: Sample, spec: dict[str, Any], layout: Layout, planned: Input | None
 ) -> str | None:
-    """Against the planned row, where there is one: the same fields everywhere, the same values."""
+    """Against the planned row: the same fields everywhere, the same values. Scores of a pair are
+    measurements; that they are there, and numbers, is all that is known of them here."""
     if planned is None:
         return "no row of the plan has this key"
-    due: dict[str, Any] = {"id": planned.id, "text": planned.text}
     rate = spec["extractor"].get("sample_rate")
-    if rate:
-        due |= {"voice": planned.voice, "num_samples": num_samples, "seconds": num_samples / rate}
-    elif spec["durations"]:
-        due["seconds"] = frames / spec["frame_rate"]
-    wrong = [k for k in due.keys() | sample.meta.keys() if due.get(k) != sample.meta.get(k)]
+    due: dict[str, Any] = {"id": planned.id}
+    if rate or not layout.plain:
+        due["voice"] = planned.voice
+    if layout == CONTRASTS:
+        due["group"] = planned.group
+    for part, row in planned.parts.items():
+        fields: dict[str, Any] = {"text": row.text}
+        durations = sample.part_durations(part)
+        if rate:
+            count = sample.meta.get(layout.field(part, "num_samples"), 0)
+            fields |= {"num_samples": count, "seconds": count / rate}
+        elif durations is not None:
+            fields["seconds"] = int(durations.sum(dtype=np.int64)) / spec["frame_rate"]
+        due |= {layout.field(part, name): value for name, value in fields.items()}
+    meta = dict(sample.meta)
+    if layout == PAIRS and not _are_scores(meta.pop("scores", None)):
+        return "its scores are not numbers"
+    wrong = [key for key in due.keys() | meta.keys() if due.get(key) != meta.get(key)]
     return f"{', '.join(sorted(wrong))} not as planned" if wrong else None
+
+
+def _are_scores(scores: Any) -> bool:
+    return isinstance(scores, dict) and all(type(score) is float for score in scores.values())

@@ -1,11 +1,14 @@
 """Shard inputs: `plan/inputs/SHARD.parquet`, all that a worker needs to build a shard.
 
-Columns: key, id, text, and `voice` where the text is to be spoken, or `units` and `durations` where
-units were published.
+Columns: key, id; `voice` (a voice to speak with, or a speaker's name) and `group`, where there is
+one; and of each part `text`, `units` and `durations` where units were published, `audio` (a path
+below the source's) and `audio_bytes` where it was recorded. Several parts carry their name before
+the column's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,33 +18,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unitcorpus.shards.format import DamagedError
+from unitcorpus.shards.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPart:
+    """One utterance of a planned row: a text to speak, units as published, or a recording."""
+
+    text: str = ""
+    units: NDArray[np.uint16] | None = None
+    durations: NDArray[np.uint32] | None = None
+    audio: str = ""
+    audio_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One planned row."""
+    """One planned row. `parts` in the layout's order."""
 
     key: str
     id: str
-    text: str
+    parts: Mapping[str, PlannedPart]
     voice: str = ""
-    units: NDArray[np.uint16] | None = None
-    durations: NDArray[np.uint32] | None = None
+    group: str = ""
+
+    @property
+    def text(self) -> str:
+        """The texts of all parts, one a line: what a person sees of a row."""
+        return "\n".join(part.text for part in self.parts.values())
 
 
-def input_bytes(rows: list[dict[str, Any]]) -> bytes:
+def input_bytes(rows: list[dict[str, Any]], layout: Layout) -> bytes:
     """The parquet file of a shard's rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {
-        "key": pa.string(),
-        "id": pa.string(),
+    types: dict[str, Any] = {name: pa.string() for name in ("key", "id", "voice", "group")}
+    of_part = {
         "text": pa.string(),
-        "voice": pa.string(),
         "units": pa.list_(pa.uint16()),
         "durations": pa.list_(pa.uint32()),
+        "audio": pa.string(),
+        "audio_bytes": pa.int64(),
     }
+    for part in layout.parts:
+        types |= {layout.field(part, name): kind for name, kind in of_part.items()}
     schema = pa.schema([(name, kind) for name, kind in types.items() if name in rows[0]])
     buffer = BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema), buffer, compression="zstd")
@@ -52,21 +73,29 @@ def input_path(root: Path, shard: str) -> Path:
     return root / "plan" / "inputs" / f"{shard}.parquet"
 
 
-def read_inputs(root: Path, shard: str) -> list[Input]:
+def read_inputs(root: Path, shard: str, layout: Layout) -> list[Input]:
     """The rows of a shard. Raises DamagedError where the file is missing or cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = input_path(root, shard)
     try:
-        return [_input(row) for row in pq.read_table(path).to_pylist()]
-    except (OSError, pa.ArrowException, TypeError) as error:
+        return [_input(row, layout) for row in pq.read_table(path).to_pylist()]
+    except (OSError, pa.ArrowException, TypeError, KeyError) as error:
         raise DamagedError(f"plan/inputs/{path.name} cannot be read: {error}") from None
 
 
-def _input(row: dict[str, Any]) -> Input:
-    if "units" in row:
-        row["units"] = np.array(row["units"], np.uint16)
-    if row.get("durations") is not None:
-        row["durations"] = np.array(row["durations"], np.uint32)
-    return Input(**row)
+def _input(row: dict[str, Any], layout: Layout) -> Input:
+    parts = {part: _part(row, layout, part) for part in layout.parts}
+    return Input(row["key"], row["id"], parts, row.get("voice", ""), row.get("group", ""))
+
+
+def _part(row: dict[str, Any], layout: Layout, part: str) -> PlannedPart:
+    units, durations = (row.get(layout.field(part, name)) for name in ("units", "durations"))
+    return PlannedPart(
+        row[layout.field(part, "text")],
+        None if units is None else np.array(units, np.uint16),
+        None if durations is None else np.array(durations, np.uint32),
+        row.get(layout.field(part, "audio"), ""),
+        row.get(layout.field(part, "audio_bytes"), 0),
+    )

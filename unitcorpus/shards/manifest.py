@@ -47,6 +47,7 @@ def manifest(plan: dict[str, Any], receipts: list[Receipt], root: Path) -> dict[
         "name": plan["name"],
         "plan": plan["fingerprint"],
         "recipe": plan["recipe"],
+        "layout": plan["layout"],
         "speech": plan["speech"],
         "units": plan["units"],
         "splits": {split: _totals(plan["units"], split, receipts) for split in splits},

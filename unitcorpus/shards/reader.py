@@ -26,11 +26,12 @@ from numpy.typing import NDArray
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards import tar
 from unitcorpus.shards.format import FORMAT, DamagedError, read_npy, shard_of, unseal
+from unitcorpus.shards.layout import LAYOUTS, Layout
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One utterance.
+    """One utterance, or several that belong together (`part`).
 
     `key` is unique over the corpus; `members` are its files ({name: bytes}) as views of the shard.
     """
@@ -41,16 +42,21 @@ class Sample:
     @property
     def units(self) -> NDArray[np.uint16]:
         """uint16 [n], consecutive repeats collapsed. A read-only view."""
-        return read_npy(self._member("units.npy"), "<u2")
+        return self.part("units")
 
     @property
     def durations(self) -> NDArray[np.uint32] | None:
         """uint32 [n] run lengths in frames, or None where the corpus has none. A read-only view."""
-        return (
-            read_npy(self.members["durations.npy"], "<u4")
-            if "durations.npy" in self.members
-            else None
-        )
+        return self.part_durations("units")
+
+    def part(self, name: str) -> NDArray[np.uint16]:
+        """The units of one part, by its name (`prompt`, `chosen`, `rejected`, `right`, `wrong`)."""
+        return read_npy(self._member(f"{name}.npy"), "<u2")
+
+    def part_durations(self, name: str) -> NDArray[np.uint32] | None:
+        """The run lengths of one part."""
+        member = "durations.npy" if name == "units" else f"{name}_durations.npy"
+        return read_npy(self.members[member], "<u4") if member in self.members else None
 
     @cached_property
     def meta(self) -> dict[str, Any]:
@@ -89,6 +95,11 @@ class Corpus:
     @property
     def name(self) -> str:
         return str(self.info["name"])
+
+    @property
+    def layout(self) -> Layout:
+        """What a sample holds: one utterance, or the parts of a pair."""
+        return LAYOUTS[self.info["layout"]["kind"]]
 
     @property
     def splits(self) -> list[str]:

@@ -12,42 +12,51 @@ from typing import Any
 
 from unitcorpus.shards.check import check_shard
 from unitcorpus.shards.format import DamagedError, file_sha256, fingerprint, read_sealed
+from unitcorpus.shards.layout import LAYOUTS
 from unitcorpus.shards.manifest import index, manifest
-from unitcorpus.shards.reader import open_corpus
+from unitcorpus.shards.mirror import Files, files_of
+from unitcorpus.shards.reader import Corpus, open_corpus
 from unitcorpus.shards.receipt import Receipt, check_mark, marked_files, read_receipt
 
 FOREIGN = (KeyError, TypeError, ValueError, AttributeError)
 """What reading a field raises in a file that is sealed, but not by us."""
 
 
-def verify(root: Path, tick: Callable[[int, int], None] = lambda *_: None) -> list[str]:
-    """The problems of the corpus in `root`, one line each; none if it is whole.
+def verify(root: Path | str, tick: Callable[[int, int], None] = lambda *_: None) -> list[str]:
+    """The problems of the corpus in `root`, a folder or an fsspec URL, one line each; none if it is
+    whole.
 
     `tick` is called with (shards checked, shards). Raises UnitcorpusError if there is no corpus.
     """
     corpus = open_corpus(root)
-    problems: list[str] = []
+    with files_of(root) as files:
+        return list(dict.fromkeys(_problems(files, corpus, tick)))
+
+
+def _problems(files: Files, corpus: Corpus, tick: Callable[[int, int], None]) -> Iterator[str]:
+    root = files.root
     try:
         plan = read_sealed(root / "plan" / "plan.json")
         shards = plan["shards"]
-        problems += _check_plan(root, plan)
+        yield from check_plan(root, plan)
         receipts = []
         for number, shard in enumerate(shards):
-            found, receipt = _check_one(root, plan, shard)
-            problems += found
+            with files.shard(shard["name"]):
+                found, receipt = check_one(root, plan, shard)
+            yield from found
             receipts += [receipt] if receipt else []
             tick(number + 1, len(shards))
-        problems += _check_strays(root, {shard["name"] for shard in shards}, plan)
+        yield from _check_strays(files, {shard["name"] for shard in shards}, plan)
         if len(receipts) == len(shards):
-            problems += _check_manifest(root, plan, receipts, corpus.info)
+            yield from _check_manifest(root, plan, receipts, corpus.info)
     except DamagedError as error:
-        problems.append(str(error))
+        yield str(error)
     except FOREIGN as error:
-        problems.append(f"plan/plan.json or corpus.json is not of this format ({error!r})")
-    return list(dict.fromkeys(problems))
+        yield f"plan/plan.json or corpus.json is not of this format ({error!r})"
 
 
-def _check_plan(root: Path, plan: dict[str, Any]) -> Iterator[str]:
+def check_plan(root: Path, plan: dict[str, Any]) -> Iterator[str]:
+    """The problems of what all shards share: unit spec, codebook, the plan's rejects."""
     spec = {key: value for key, value in plan["units"].items() if key != "fingerprint"}
     if fingerprint(spec) != plan["units"]["fingerprint"]:
         yield "plan/plan.json: the unit spec does not match its fingerprint"
@@ -66,7 +75,7 @@ def _check_plan(root: Path, plan: dict[str, Any]) -> Iterator[str]:
         yield "plan/request.json is not of this format"
 
 
-def _check_one(
+def check_one(
     root: Path, plan: dict[str, Any], shard: dict[str, Any]
 ) -> tuple[list[str], Receipt | None]:
     """The problems of one shard, and its receipt if that can be read."""
@@ -84,7 +93,8 @@ def _check_one(
             p for path, mark in marked_files(root, receipt) if (p := check_mark(path, mark))
         ]
         if not problems:
-            problems += check_shard(root, plan["units"], receipt)
+            layout = LAYOUTS[plan["layout"]["kind"]]
+            problems += check_shard(root, plan["units"], layout, receipt)
     except DamagedError as error:
         return [*problems, f"shard {name}: {error}"], None
     except FOREIGN as error:
@@ -92,7 +102,7 @@ def _check_one(
     return problems, receipt
 
 
-def _check_strays(root: Path, shards: set[str], plan: dict[str, Any]) -> Iterator[str]:
+def _check_strays(files: Files, shards: set[str], plan: dict[str, Any]) -> Iterator[str]:
     """Files in our folders that belong to no planned shard."""
     audio = shards if plan["recipe"]["shards"]["audio"] != "none" else set()
     due = {
@@ -104,9 +114,9 @@ def _check_strays(root: Path, shards: set[str], plan: dict[str, Any]) -> Iterato
         "plan/inputs": {f"{name}.parquet" for name in shards},
     }
     for folder, names in due.items():
-        for path in sorted((root / folder).glob("*")):
-            if path.name not in names:
-                yield f"{folder}/{path.name} is not part of the corpus"
+        for name in files.names(folder):
+            if name not in names:
+                yield f"{folder}/{name} is not part of the corpus"
 
 
 def _check_manifest(

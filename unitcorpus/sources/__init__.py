@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from unitcorpus.sources.base import TextRows
+from unitcorpus.sources.base import Rows
+from unitcorpus.sources.contrasts import BlimpRows, ContrastRows, StoryClozeRows
 from unitcorpus.sources.huggingface import HuggingfaceRows
+from unitcorpus.sources.manifest import ManifestRows
+from unitcorpus.sources.pairs import PairRows
+from unitcorpus.sources.recorded import RecordedRows
 from unitcorpus.sources.stories import StoryRows
 from unitcorpus.sources.text import FileRows
 from unitcorpus.sources.units import UnitRows
@@ -15,10 +19,19 @@ SOURCES: dict[str, Any] = {
     "text": FileRows,
     "huggingface": HuggingfaceRows,
     "units": UnitRows,
+    "pairs": PairRows,
+    "manifest": ManifestRows,
+    "contrasts": ContrastRows,
+    "storycloze": StoryClozeRows,
+    "blimp": BlimpRows,
+    "sblimp": RecordedRows,
+    "swuggy": RecordedRows,
+    "salmon": RecordedRows,
+    "spoken_storycloze": RecordedRows,
 }
 
 
-def open_source(section: Any, seed: int) -> TextRows:
+def open_source(section: Any, seed: int) -> Rows:
     """The source that a recipe's `source` section describes. Raises UnitcorpusError."""
-    source: TextRows = SOURCES[section.kind](section, seed)
+    source: Rows = SOURCES[section.kind](section, seed)
     return source

@@ -28,6 +28,43 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One utterance of several that make one row: a text to speak, units as published (int64, with
+    their `durations` or None), or a recording.
+
+    `audio` is a path below the source's folder, with `/` on every system, `audio_bytes` the size of
+    the file there.
+    """
+
+    text: str = ""
+    units: NDArray[np.int64] | None = None
+    durations: NDArray[np.int64] | None = None
+    audio: str = ""
+    audio_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PartedRow:
+    """One input of several utterances: `parts` in the order of the source's layout.
+
+    `voice` is the speaker where the source knows one, `group` what the row is counted with (a
+    phenomenon, a task).
+    """
+
+    parts: tuple[Part, ...]
+    where: str
+    id: str = ""
+    split: str = ""
+    voice: str = ""
+    group: str = ""
+
+    @property
+    def text(self) -> str:
+        """The texts of all parts, one a line."""
+        return "\n".join(part.text for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
 class BadRow:
     """A row that cannot be read; it is listed with this reason."""
 
@@ -36,10 +73,10 @@ class BadRow:
     detail: str
 
 
-class TextRows(Protocol):
+class Rows(Protocol):
     """A source. `identity` is cheap and changes when the rows may have changed: a rerun compares
     it before it trusts a plan. It holds no path of this machine. Both raise UnitcorpusError."""
 
     def identity(self) -> dict[str, Any]: ...
 
-    def rows(self) -> Iterator[Row | BadRow]: ...
+    def rows(self) -> Iterator[Row | PartedRow | BadRow]: ...

@@ -5,7 +5,7 @@ Invariant: every input row gives exactly one Row or BadRow, whatever its values 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from unitcorpus.errors import UnitcorpusError, nearest
@@ -14,6 +14,19 @@ from unitcorpus.sources.files import not_utf8
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+class RowError(ValueError):
+    """Why a row gives nothing: (reason, detail)."""
+
+
+def text_of(values: Mapping[str, Any], name: str) -> str:
+    """The text in a column. Raises RowError where it is missing or none."""
+    value = values.get(name)
+    if not isinstance(value, str):
+        kind = "missing" if name not in values else type(value).__name__
+        raise RowError("not_text", f"column {name} is {kind}, not a text")
+    return value
 
 
 def require(columns: Collection[str], text: str, ident: str | None, where: str) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from unitcorpus.errors import UnitcorpusError, nearest
-from unitcorpus.recipe.models import HuggingfaceSource, is_local
+from unitcorpus.recipe.models import is_local
+from unitcorpus.recipe.sources import HuggingfaceSource
 from unitcorpus.sources.base import BadRow, Row
 from unitcorpus.sources.columns import require, require_strings, table_rows
 from unitcorpus.sources.files import one_line, stored
@@ -23,10 +24,10 @@ from unitcorpus.sources.files import one_line, stored
 _BATCH = 1024
 
 
-class HuggingfaceRows:
-    """Rows of the splits in `section.splits`, with our names for them. The limit is per split."""
+class HubTables:
+    """A data set as tables: of a section with `path`, `name`, `revision`, `splits` and `limit`."""
 
-    def __init__(self, section: HuggingfaceSource, seed: int) -> None:
+    def __init__(self, section: Any) -> None:
         self._section = section
         self._local = is_local(section.path)
         self._path = str(Path(section.path).expanduser()) if self._local else section.path
@@ -51,8 +52,9 @@ class HuggingfaceRows:
             "limit": section.limit,
         }
 
-    def rows(self) -> Iterator[Row | BadRow]:
-        """Rows of each split in turn. Raises UnitcorpusError for a missing split or column."""
+    def splits(self) -> Iterator[tuple[str, str, Iterator[Any]]]:
+        """(our name, theirs, arrow tables) of each split. Raises UnitcorpusError where one is
+        missing."""
         data = self._load()
         for ours, theirs in self._section.splits.items():
             if theirs not in data:
@@ -61,7 +63,7 @@ class HuggingfaceRows:
                     f"splits: {', '.join(map(str, data))}{nearest(theirs, map(str, data))}"
                 )
         for ours, theirs in self._section.splits.items():
-            yield from islice(self._split(data[theirs], ours, theirs), self._section.limit)
+            yield ours, theirs, self._tables(data[theirs])
 
     def _load(self) -> Any:
         """The data set as a streaming dict of splits."""
@@ -72,14 +74,6 @@ class HuggingfaceRows:
             return load_dataset(self._path, self._section.name, revision=revision, streaming=True)
         except Exception as error:  # datasets raises anything, from ValueError to HTTP errors
             raise self._unreadable(error) from error
-
-    def _split(self, data: Any, ours: str, theirs: str) -> Iterator[Row | BadRow]:
-        section, where = self._section, f"split '{theirs}' of {self._section.path}"
-        places = (f"{theirs} row {number}" for number in count())
-        for table in self._tables(data):
-            require(table.schema.names, section.text_column, section.id_column, where)
-            require_strings(table.schema, section.text_column, where)
-            yield from table_rows(table, section.text_column, section.id_column, places, ours)
 
     def _tables(self, data: Any) -> Iterator[Any]:
         """Arrow tables: no column is decoded, so audio or images beside the text cost nothing."""
@@ -132,6 +126,26 @@ class HuggingfaceRows:
                 f"({one_line(offline)}): connect, or set source.revision to a commit"
             ) from offline
         return ref.read_text().strip()
+
+
+class HuggingfaceRows(HubTables):
+    """Texts of the splits in `section.splits`, with our names for them. The limit is per split."""
+
+    def __init__(self, section: HuggingfaceSource, seed: int) -> None:
+        super().__init__(section)
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """Rows of each split in turn. Raises UnitcorpusError for a missing split or column."""
+        for ours, theirs, tables in self.splits():
+            yield from islice(self._split(ours, theirs, tables), self._section.limit)
+
+    def _split(self, ours: str, theirs: str, tables: Iterator[Any]) -> Iterator[Row | BadRow]:
+        section, where = self._section, f"split '{theirs}' of {self._section.path}"
+        places = (f"{theirs} row {number}" for number in count())
+        for table in tables:
+            require(table.schema.names, section.text_column, section.id_column, where)
+            require_strings(table.schema, section.text_column, where)
+            yield from table_rows(table, section.text_column, section.id_column, places, ours)
 
 
 def _folder_digest(folder: Path) -> str:

@@ -19,7 +19,7 @@ from itertools import permutations, product
 from string import Formatter
 from typing import Any, TypeVar
 
-from unitcorpus.recipe.models import StoriesSource
+from unitcorpus.recipe.sources import StoriesSource
 from unitcorpus.seeds import seed_of
 from unitcorpus.sources.base import BadRow, Row
 

@@ -8,21 +8,18 @@ without (no such file, no such column) is an error.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from itertools import count, islice
 from typing import Any
 
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.recipe.models import TextSource
+from unitcorpus.recipe.sources import TextSource
 from unitcorpus.sources.base import BadRow, Row
 from unitcorpus.sources.columns import require, require_strings, row_of, table_rows
 from unitcorpus.sources.files import endings, json_rows, lines, not_utf8, one_line, opened, stored
+from unitcorpus.sources.tables import csv_records
 
 MARKER = b"<|endoftext|>"
-# csv stops at 131,072 characters by default. A bound there must be: a quote that is never closed
-# draws what follows into its cell.
-_LONGEST_CELL = 1 << 24
 _BATCH = 1024
 
 
@@ -115,7 +112,7 @@ def _jsonl(section: TextSource) -> Iterator[Row | BadRow]:
 
 
 def _csv(section: TextSource) -> Iterator[Row | BadRow]:
-    records = _records(section.path)
+    records = csv_records(section.path)
     header = next(records, None)
     if header is None or not isinstance(header[1], list):
         raise UnitcorpusError(f"{section.path} is a CSV file without a header row")
@@ -132,27 +129,6 @@ def _csv(section: TextSource) -> Iterator[Row | BadRow]:
             yield BadRow(where, "malformed_csv", detail)
         else:
             yield _cells_row(cells[text], "" if ident is None else cells[ident], where)
-
-
-def _records(path: str) -> Iterator[tuple[str, list[str] | str]]:
-    """Records of a CSV file with their place: the cells, or what csv says is wrong.
-
-    Bytes that are not UTF-8 come as lone surrogates, so that only their own record is bad.
-    """
-    csv.field_size_limit(_LONGEST_CELL)
-    text = (line.decode("utf-8", "surrogateescape") for _, line in lines(path))
-    reader = csv.reader(text, strict=True)
-    while True:
-        where = f"line {reader.line_num + 1}"
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield where, one_line(error)
-        else:
-            if cells:
-                yield where, cells
 
 
 def _cells_row(text: str, ident: str, where: str) -> Row | BadRow:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unitcorpus.recipe.models import UnitsSource
-from unitcorpus.sources.base import BadRow, Row
+from unitcorpus.recipe.sources import UnitsSource
+from unitcorpus.sources.base import BadRow, Part, PartedRow, Row
 from unitcorpus.sources.columns import row_of
 from unitcorpus.sources.files import json_rows, stored
 
@@ -43,10 +43,29 @@ class UnitRows:
             "limit": self._section.limit,
         }
 
-    def rows(self) -> Iterator[Row | BadRow]:
+    def rows(self) -> Iterator[Row | PartedRow | BadRow]:
         """Rows in the file's order. Raises UnitcorpusError for a missing file."""
+        read = _pair if self._section.layout == "pairs" else _row
         for item in islice(json_rows(self._section.path), self._section.limit):
-            yield item if isinstance(item, BadRow) else _row(*item)
+            yield item if isinstance(item, BadRow) else read(*item)
+
+
+def _pair(where: str, data: dict[str, Any]) -> PartedRow | BadRow:
+    """A row of the published pairs: prompt, chosen and rejected, each a list of units or a string
+    of them, with prompt_text … and speaker beside them, and durations where we wrote them."""
+    parts = []
+    for name in ("prompt", "chosen", "rejected"):
+        value = data.get(name)
+        kind = "audio_repr" if isinstance(value, str) else "units"
+        text, runs = data.get(f"{name}_text"), data.get(f"{name}_durations")
+        part = _row(where, {kind: value, "text": text, "durations": runs})
+        if isinstance(part, BadRow):
+            return BadRow(where, part.reason, f"{name}: {part.detail}")
+        parts.append(Part(part.text, part.units, part.durations))
+    named = row_of("", data["id"] if data.get("id") is not None else data.get("file_name"), where)
+    if isinstance(named, BadRow):
+        return named
+    return PartedRow(tuple(parts), where, named.id, voice=str(data.get("speaker") or ""))
 
 
 def _row(where: str, data: dict[str, Any]) -> Row | BadRow:

@@ -25,12 +25,20 @@ class Utterance:
 class SpeechEngine(Protocol):
     """A text-to-speech engine, loaded once per worker.
 
+    `batch_seconds`, the audio that goes through a model at a time, padding included, may be set
+    between calls; 0, as it is at first, is one piece at a time.
+
     `synthesize` returns one entry per utterance, in order: a float32 mono waveform [samples] in
     [-1, 1] at `sample_rate`, or why there is none. An entry depends on its utterance alone, not on
     what was spoken before it or beside it. It raises only when the engine itself is broken.
+
+    `ahead` may begin, in a thread, what a CPU has to do for utterances that will be asked for next.
     """
 
     sample_rate: int
+    batch_seconds: float
+
+    def ahead(self, utterances: Sequence[Utterance]) -> None: ...
 
     def synthesize(self, utterances: Sequence[Utterance]) -> list[torch.Tensor | Reject]: ...
 

@@ -38,6 +38,8 @@ class EspeakEngine:
     Raises UnitcorpusError where a voice is unknown or the library is not the planned version.
     """
 
+    batch_seconds: float = 0  # it speaks one text at a time whatever it is
+
     def __init__(self, section: EspeakSpeech, resolved: dict[str, Any], device: str) -> None:
         self._section = section
         self._server = Server()
@@ -70,6 +72,9 @@ class EspeakEngine:
             "version": hello["version"],
             "sample_rate": hello["sample_rate"],
         }
+
+    def ahead(self, utterances: Sequence[Utterance]) -> None:
+        """Nothing: all that it does, it does on the CPU."""
 
     def synthesize(self, utterances: Sequence[Utterance]) -> list[torch.Tensor | Reject]:
         """One float32 waveform [samples] in [-1, 1) each, or its Reject: `engine_error` or

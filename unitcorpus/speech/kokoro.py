@@ -2,14 +2,15 @@
 
 Phonemes come from `phonemes.py`, audio from the model of the kokoro package. Invariant: the
 waveform of an utterance is a function of its text, voice and seed: the noise that the model draws
-is seeded per piece, so neither the list an utterance comes in nor what was spoken before matters,
-to the bit piece by piece, and up to the rounding of `kokoro_batch.py` in batches, whose composition
-follows from the list. The pieces of a text are concatenated in order, with nothing between.
+is seeded per piece, so neither the list an utterance comes in nor what was spoken before matters:
+on a CPU to the bit, on a GPU up to the rounding of `kokoro_batch.py`. The pieces of a text are
+concatenated in order, with nothing between.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ from unitcorpus.errors import Reject, UnitcorpusError
 from unitcorpus.recipe.models import KokoroSpeech
 from unitcorpus.seeds import seed_of
 from unitcorpus.speech.base import Utterance
-from unitcorpus.speech.kokoro_batch import BatchedKokoro, Request, batches, noise
-from unitcorpus.speech.kokoro_files import Checkpoint
+from unitcorpus.speech.kokoro_batch import BatchedKokoro, Request, batches
+from unitcorpus.speech.kokoro_files import Checkpoint, in_double
+from unitcorpus.speech.kokoro_kernels import kernels
 from unitcorpus.speech.phonemes import ENGLISH, LANGUAGES, SPACY_MODEL, Phonemizer, choose
 from unitcorpus.speech.silence import silence
 
@@ -27,30 +29,30 @@ if TYPE_CHECKING:
     import torch
 
 SAMPLE_RATE = 24_000
+HALF = ("bfloat16", "float16")
+FRAME_RATE = 40
+PHONEME_RATE = 60
+"""Phonemes of four seconds: through BERT and predictor, which take little memory, go at a time as
+many as four batches of the decoder may need."""
 
 
 class KokoroEngine:
-    """A Kokoro checkpoint on one device, in float32, with the voices of the recipe.
+    """A Kokoro checkpoint on one device, with the voices of the recipe.
 
-    A batch of the model is at most `batch_phonemes` phonemes, padding included; by default each
-    piece is spoken alone.
+    A batch of the decoder is at most `batch_seconds` of speech, padding included; what is longer is
+    spoken alone. On a CPU it takes one piece at a time whatever the batch (see `BatchedKokoro`).
     Raises UnitcorpusError where the checkpoint or a package is not what was planned with.
     """
 
     sample_rate = SAMPLE_RATE
 
-    def __init__(
-        self,
-        section: KokoroSpeech,
-        resolved: dict[str, Any],
-        device: str,
-        batch_phonemes: int = 1,
-    ) -> None:
+    batch_seconds: float = 0
+
+    def __init__(self, section: KokoroSpeech, resolved: dict[str, Any], device: str) -> None:
         import torch
 
         self._device = torch.device(device)
         self._speed = section.speed
-        self._batch_phonemes = batch_phonemes
         planned = {key: resolved[key] for key in ("revision", "g2p")}
         here = self.resolve(section.model_copy(update=planned))
         for key in resolved:
@@ -60,8 +62,11 @@ class KokoroEngine:
                     "put back what was planned with, or build from the start"
                 )
         files = Checkpoint(section.model, resolved["revision"])
-        self._model = files.model().to(self._device)
-        self._batched = BatchedKokoro(self._model)
+        self._model = files.model(device)
+        if section.precision == "float64":
+            in_double(self._model)
+        half = getattr(torch, section.precision) if section.precision in HALF else None
+        self._batched = BatchedKokoro(self._model, kernels=kernels(half, section.compile))
         self._packs = {voice: files.pack(voice) for voice in section.voices}
         languages = {voice: language_of(section, voice) for voice in section.voices}
         phonemizers = {
@@ -69,6 +74,8 @@ class KokoroEngine:
             for language in sorted(set(languages.values()))
         }
         self._phonemizers = {voice: phonemizers[code] for voice, code in languages.items()}
+        self._thread = ThreadPoolExecutor(1, "phonemes")
+        self._begun: dict[Utterance, Future[list[Request] | Reject]] = {}
 
     @staticmethod
     def resolve(section: KokoroSpeech) -> dict[str, Any]:
@@ -89,10 +96,20 @@ class KokoroEngine:
             resolved[SPACY_MODEL] = version(SPACY_MODEL)
         return resolved
 
+    def ahead(self, utterances: Sequence[Utterance]) -> None:
+        """Begin to phonemise, in the one thread in which phonemisers run."""
+        for utterance in utterances:
+            if utterance not in self._begun:
+                self._begun[utterance] = self._thread.submit(self._requests, utterance)
+
     def synthesize(self, utterances: Sequence[Utterance]) -> list[torch.Tensor | Reject]:
-        """One float32 waveform [samples] in [-1, 1] each, on the CPU, or its Reject:
+        """One float32 waveform [samples] in [-1, 1] each, on the device, or its Reject:
         `no_phonemes`, `engine_error` or `silence`. Running out of memory raises."""
-        asked = [self._requests(utterance) for utterance in utterances]
+        self.ahead(utterances)
+        begun = [self._begun[utterance] for utterance in utterances]
+        for utterance in set(utterances):
+            del self._begun[utterance]
+        asked = [requests.result() for requests in begun]
         requests = [request for each in asked if not isinstance(each, Reject) for request in each]
         waves = iter(self._speak(requests))
         return [
@@ -102,6 +119,7 @@ class KokoroEngine:
 
     def close(self) -> None:
         """Let go of the model and its memory."""
+        self._thread.shutdown(cancel_futures=True)
         del self._model, self._batched
 
     def _requests(self, utterance: Utterance) -> list[Request] | Reject:
@@ -128,31 +146,22 @@ class KokoroEngine:
         """A waveform [samples] for each request, or its Reject."""
         spoken: dict[int, torch.Tensor | Reject] = {}
         lengths = [len(request.phonemes) for request in requests]
-        for items in batches(lengths, self._batch_phonemes):
+        if self._device.type != "cpu":
+            self._batched.frames = max(1, int(self.batch_seconds * FRAME_RATE))
+        for items in batches(lengths, int(self.batch_seconds * PHONEME_RATE)):
             spoken |= zip(items, self._together([requests[i] for i in items]), strict=True)
         return [spoken[i] for i in range(len(requests))]
 
     def _together(self, requests: list[Request]) -> list[torch.Tensor | Reject]:
         """As one batch, or one by one where that fails: then one of them is at fault."""
-        if len(requests) > 1:
-            try:
-                return [_checked(spoken.wave) for spoken in self._batched(requests)]
-            except RuntimeError as error:
-                if machine_failed(error):
-                    raise
-        return [self._alone(request) for request in requests]
-
-    def _alone(self, request: Request) -> torch.Tensor | Reject:
-        import torch
-
         try:
-            with torch.inference_mode(), noise(request.seed, self._device):
-                wave = self._model(request.phonemes, request.style[None], request.speed)
+            return _checked([spoken.wave for spoken in self._batched(requests)])
         except RuntimeError as error:
             if machine_failed(error):
                 raise
-            return Reject("engine_error", f"model: {_brief(error)}")
-        return _checked(wave)
+            if len(requests) == 1:
+                return [Reject("engine_error", f"model: {_brief(error)}")]
+        return [self._together([request])[0] for request in requests]
 
 
 def machine_failed(error: RuntimeError) -> bool:
@@ -177,10 +186,12 @@ def language_of(section: KokoroSpeech, voice: str) -> str:
     )
 
 
-def _checked(wave: torch.Tensor) -> torch.Tensor | Reject:
-    if not wave.isfinite().all():
-        return Reject("engine_error", "model: samples that are not finite")
-    return wave.clamp(-1, 1)
+def _checked(waves: list[torch.Tensor]) -> list[torch.Tensor | Reject]:
+    import torch
+
+    fine = torch.stack([wave.isfinite().all() for wave in waves]).tolist()
+    wrong = Reject("engine_error", "model: samples that are not finite")
+    return [w.float().clamp(-1, 1) if good else wrong for w, good in zip(waves, fine, strict=True)]
 
 
 def _join(waves: list[torch.Tensor | Reject]) -> torch.Tensor | Reject:

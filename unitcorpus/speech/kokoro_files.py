@@ -51,8 +51,8 @@ class Checkpoint:
         whole = json.dumps(digests, sort_keys=True).encode()
         return f"sha256:{hashlib.sha256(whole).hexdigest()}"
 
-    def model(self) -> Any:
-        """kokoro's `KModel` with its weights, on the CPU, ready to infer."""
+    def model(self, device: str = "cpu") -> Any:
+        """kokoro's `KModel` with its weights on a device, ready to infer: see `arranged`."""
         from kokoro import KModel
 
         config, weights = self._file(CONFIG), self._file(WEIGHTS)
@@ -67,7 +67,7 @@ class Checkpoint:
                 f"speech.model: {CONFIG} and {WEIGHTS} of '{self._model}' make no model of the "
                 f"kokoro package ({what}); use those of hexgrad/Kokoro-82M"
             ) from error
-        return model
+        return arranged(model.to(device))
 
     def pack(self, voice: str) -> torch.Tensor:
         """The styles of a voice: float32 [510, 1, 256], by the number of phonemes less one."""
@@ -138,6 +138,32 @@ class Checkpoint:
             f", and the Hub cannot be reached: run `hf download {self._model}{revision}` once with "
             "a network and without HF_HUB_OFFLINE, or let speech.model be a folder"
         )
+
+
+def arranged(model: Any) -> Any:
+    """The model with its parameters stored for speed. Weight norms, which it would compute again in
+    every forward, are folded into the weights; on a CPU weights of the generator's convolutions
+    are stored channels last, which makes what they pass on channels last, too."""
+    import torch
+    from torch.nn.utils import remove_weight_norm
+
+    for module in model.modules():
+        if hasattr(module, "weight_g"):
+            remove_weight_norm(module)
+    if model.device.type == "cpu":
+        for module in model.decoder.generator.modules():
+            if isinstance(module, torch.nn.Conv1d):
+                module.weight.data = module.weight.data.mT.contiguous().mT
+    return model
+
+
+def in_double(model: Any) -> None:
+    """All of the model in float64, with what it keeps outside of its parameters."""
+    import torch
+
+    model.to(torch.float64)
+    stft = model.decoder.generator.stft
+    stft.window = stft.window.to(torch.float64)
 
 
 def _load(path: Path) -> Any:

@@ -16,6 +16,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from unitcorpus.speech.kokoro_kernels import (
+    PLAIN,
+    Kernels,
+    convolve,
+    full_precision,
+    is_channels_last,
+)
+
 if TYPE_CHECKING:
     import torch
 
@@ -64,7 +72,7 @@ class Ends:
     def __init__(self, real: Sequence[int], like: torch.Tensor) -> None:
         self.real = list(real)
         self._padded = len(set(self.real)) > 1
-        self._like = like
+        self.dtype, self._device = like.dtype, like.device
         self._masks: dict[int, torch.Tensor] = {}
 
     def steps(self, size: int) -> list[int]:
@@ -77,10 +85,14 @@ class Ends:
         import torch
 
         if size not in self._masks:
-            steps = torch.tensor(self.steps(size), device=self._like.device)
-            mask = torch.arange(size, device=self._like.device) < steps[:, None]
-            self._masks[size] = mask[:, None].to(self._like.dtype)
+            steps = torch.tensor(self.steps(size), device=self._device)
+            mask = torch.arange(size, device=self._device) < steps[:, None]
+            self._masks[size] = mask[:, None].to(self.dtype)
         return self._masks[size]
+
+    def padding(self, size: int) -> torch.Tensor | None:
+        """`mask`, or None where no item has any padding."""
+        return self.mask(size) if self._padded else None
 
     def zero(self, x: torch.Tensor) -> torch.Tensor:
         """`x` [items, channels, steps] with its padding zeroed, in place."""
@@ -90,19 +102,28 @@ class Ends:
 def prosody_sites(predictor: Any, ends: Ends, without: frozenset[str]) -> Iterator[Site]:
     """The sites of `predictor.F0Ntrain`."""
     yield packed("prosody", predictor.shared, ends.real)
-    yield from _block_sites(predictor, ends, without)
+    yield from _block_sites(predictor, ends, PLAIN, without)
 
 
-def decoder_sites(decoder: Any, ends: Ends, without: frozenset[str]) -> Iterator[Site]:
+def decoder_sites(
+    decoder: Any, ends: Ends, kernels: Kernels, without: frozenset[str]
+) -> Iterator[Site]:
     """The sites of `decoder.forward`, but for the noise that it draws."""
     generator = decoder.generator
-    yield from _block_sites(decoder, ends, without)
+    yield from _block_sites(decoder, ends, kernels, without)
     for upsampling in generator.ups:
         yield _zero_before("upsampling", upsampling, ends)
-    yield _zero_before("spectrum", generator.conv_post, ends)
+    for module in generator.modules():
+        if is_channels_last(module) and module is not generator.conv_post:
+            yield Site("layout", module, "forward", partial(convolve, module))
+    spectrum = partial(_spectrum, generator.conv_post.forward, ends)
+    yield Site("spectrum", generator.conv_post, "forward", spectrum)
     for name, method in (("stft", "transform"), ("istft", "inverse")):
         own = getattr(generator.stft, method)
         yield Site(name, generator.stft, method, partial(_item_by_item, own, ends))
+    if kernels.half is not None:
+        own = generator.forward
+        yield Site("half", generator, "forward", partial(_in_half, own, kernels.half))
 
 
 def packed(name: str, lstm: Any, lengths: list[int]) -> Site:
@@ -127,15 +148,17 @@ def padded(items: Sequence[torch.Tensor]) -> torch.Tensor:
     return pad_sequence([item.movedim(-1, 0) for item in items], batch_first=True).movedim(1, -1)
 
 
-def _block_sites(part: Any, ends: Ends, without: frozenset[str]) -> Iterator[Site]:
+def _block_sites(
+    part: Any, ends: Ends, kernels: Kernels, without: frozenset[str]
+) -> Iterator[Site]:
     """The sites of the residual blocks of predictor or decoder."""
     from kokoro.istftnet import AdaIN1d, AdainResBlk1d, AdaINResBlock1
 
     for module in part.modules():
         if isinstance(module, AdaIN1d):
-            yield Site("adain", module, "forward", partial(_adain, module, ends, without))
+            yield Site("adain", module, "forward", partial(_adain, module, ends, kernels, without))
         elif isinstance(module, AdaINResBlock1):
-            yield Site("in place", module, "forward", partial(_residual, module))
+            yield Site("in place", module, "forward", partial(_residual, module, kernels.snake))
         elif isinstance(module, AdainResBlk1d) and module.upsample_type != "none":
             yield _zero_after("pool", module.pool, ends)
 
@@ -150,47 +173,50 @@ def _zero_before(name: str, module: Any, ends: Ends) -> Site:
     return Site(name, module, "forward", lambda x: own(ends.zero(x)))
 
 
+def _spectrum(own: Function, ends: Ends, x: torch.Tensor) -> torch.Tensor:
+    """Logarithms of magnitudes and angles, of more precision than the rest may have."""
+    with full_precision(x):
+        spectrum: torch.Tensor = own(ends.zero(x).to(ends.dtype))
+    return spectrum
+
+
+def _in_half(own: Function, half: torch.dtype, x: torch.Tensor, *others: torch.Tensor) -> Any:
+    import torch
+
+    with torch.autocast(x.device.type, half):
+        return own(x, *others)
+
+
 def _item_by_item(own: Function, ends: Ends, *inputs: torch.Tensor) -> Any:
     """`own` on the real steps of each item; what it returns, as a batch padded with zeros."""
     steps = ends.steps(inputs[0].shape[-1])
-    outputs = [own(*(x[i : i + 1, ..., :n] for x in inputs)) for i, n in enumerate(steps)]
+    with full_precision(inputs[0]):
+        outputs = [own(*(x[i : i + 1, ..., :n] for x in inputs)) for i, n in enumerate(steps)]
     if isinstance(outputs[0], tuple):
         return tuple(padded([item[0] for item in each]) for each in zip(*outputs, strict=True))
     return padded([item[0] for item in outputs])
 
 
 def _adain(
-    module: Any, ends: Ends, without: frozenset[str], x: torch.Tensor, style: torch.Tensor
+    module: Any,
+    ends: Ends,
+    kernels: Kernels,
+    without: frozenset[str],
+    x: torch.Tensor,
+    style: torch.Tensor,
 ) -> torch.Tensor:
-    """AdaIN of `x` [items, channels, steps] over the real steps, 0 after them.
-
-    One pass scales and shifts for both the instance norm and the style: passes over memory are
-    what the generator spends its time on, outside of convolutions.
-    """
-    import torch
-
-    every = "statistics" in without
+    every, shifts = "statistics" in without, "shift" in without
+    real = None if every else ends.padding(x.shape[-1])
     gamma, beta = module.fc(style)[:, :, None].chunk(2, dim=1)
-    real = torch.ones_like(x[:, :1]) if every else ends.mask(x.shape[-1])
-    count = real.sum(-1, keepdim=True)
-    out = x - x @ real.mT / count
-    out = out if every else ends.zero(out)
-    variance = torch.linalg.vector_norm(out, dim=-1, keepdim=True).square() / count
-    scale = (1 + gamma) * module.norm.weight[:, None] * torch.rsqrt(variance + module.norm.eps)
-    shift = (1 + gamma) * module.norm.bias[:, None] + beta
-    torch.addcmul(shift, out, scale, out=out)
-    return out if "shift" in without else ends.zero(out)
+    affine = module.norm.weight[:, None], module.norm.bias[:, None]
+    out = kernels.adain(x, real, (gamma, beta), affine, module.norm.eps, shifts)
+    return ends.zero(out) if every and not shifts else out
 
 
-def _residual(block: Any, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+def _residual(block: Any, snake: Function, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
     """The generator's residual block, for speed alone: the package's sum, computed in place."""
     for i in range(len(block.convs1)):
-        y = block.convs1[i](_snake(block.adain1[i](x, style), block.alpha1[i]))
-        y = block.convs2[i](_snake(block.adain2[i](y, style), block.alpha2[i]))
+        y = block.convs1[i](snake(block.adain1[i](x, style), block.alpha1[i]))
+        y = block.convs2[i](snake(block.adain2[i](y, style), block.alpha2[i]))
         x = y.add_(x)
     return x
-
-
-def _snake(x: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """x + sin(alpha x)^2 / alpha, in place."""
-    return x.addcmul_((alpha * x).sin_().square_(), 1 / alpha)

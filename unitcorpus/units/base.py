@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 class Extractor(Protocol):
     """A feature extractor, loaded once per worker.
 
+    `batch_seconds`, the audio that goes through a model at a time, padding included, may be set
+    between calls; 0, as it is at first, is one waveform at a time.
+
     `features` takes float32 mono waveforms [samples] at `sample_rate` and returns, in order, one
     float32 matrix [frames, width] each; frames is exactly `count_frames(samples, …)` of its
     description, and 0 frames is an empty matrix, never an error.
@@ -21,6 +24,7 @@ class Extractor(Protocol):
 
     sample_rate: int
     width: int
+    batch_seconds: float
 
     def features(self, waves: Sequence[torch.Tensor]) -> list[torch.Tensor]: ...
 

@@ -4,7 +4,7 @@ Layer n is the output of the n-th transformer layer, `hidden_states[n]`; the lay
 neither loaded nor run, and the final layer norm of a stable-layer-norm model is not applied (as
 fairseq, which published units come from, has it). The waveform goes in as it is: the field's unit
 pipelines for these models feed raw audio, whatever `do_normalize` in a preprocessor_config.json
-says. Everything is float32. Batches are exact (see `hubert_batch`), but for rounding.
+says. Batches are exact (see `hubert_batch`), but for rounding.
 """
 
 from __future__ import annotations
@@ -36,26 +36,23 @@ class HubertExtractor:
 
     `features` gives float32 [frames, hidden size] on that device; frames is what the convolutions
     give for the waveform with `input_padding` zeros on each side. Waveforms go through the model
-    in batches of at most `batch_samples` samples, padding counted; a longer one goes alone, and so
-    do all with the default of 0.
+    in batches of at most `batch_seconds`, padding counted; a longer one goes alone. What is not
+    finite, as half precision may make it, stays so.
     """
 
-    def __init__(
-        self,
-        section: HubertUnits,
-        resolved: dict[str, Any],
-        device: str,
-        batch_samples: int = 0,
-    ) -> None:
+    batch_seconds: float = 0
+
+    def __init__(self, section: HubertUnits, resolved: dict[str, Any], device: str) -> None:
         import torch
 
-        self.batch_samples = batch_samples
         self.sample_rate = section.sample_rate
         self.width = int(resolved["width"])
         self._padding = section.input_padding
         self._frames = resolved["frames"]
         self._device = torch.device(device)
-        self._model = _load_model(section, str(resolved["revision"])).to(self._device)
+        self._dtype = getattr(torch, section.precision)
+        model = _load_model(section, str(resolved["revision"]))
+        self._model = model.to(self._device, self._dtype)
 
     @staticmethod
     def resolve(section: HubertUnits) -> dict[str, Any]:
@@ -68,6 +65,7 @@ class HubertExtractor:
                 f"layers; choose one of 1 to {config.num_hidden_layers}"
             )
         convolutions = zip(config.conv_kernel, config.conv_stride, strict=True)
+        precision = {} if section.precision == "float32" else {"precision": section.precision}
         local = is_local(section.model)
         return {
             "kind": "hubert",
@@ -81,6 +79,7 @@ class HubertExtractor:
                 "padding": section.input_padding,
                 "convolutions": [[int(kernel), int(stride)] for kernel, stride in convolutions],
             },
+            **precision,
         }
 
     def features(self, waves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -92,18 +91,20 @@ class HubertExtractor:
         with torch.inference_mode():
             padded = [self._pad(waves[i]) for i in long]
             for i, states in zip(long, self._forward(padded), strict=True):
-                found[i] = states
+                found[i] = states.float()
         return found
 
     def _pad(self, wave: torch.Tensor) -> torch.Tensor:
         import torch
 
-        return torch.nn.functional.pad(wave.to(self._device), (self._padding, self._padding))
+        wave = wave.to(self._device, self._dtype)
+        return torch.nn.functional.pad(wave, (self._padding, self._padding))
 
     def _forward(self, waves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Waveforms as the model takes them, each of at least one frame, to hidden states."""
         found: dict[int, torch.Tensor] = {}
-        for batch in plan_batches([len(wave) for wave in waves], self.batch_samples):
+        budget = int(self.batch_seconds * self.sample_rate)
+        for batch in plan_batches([len(wave) for wave in waves], budget):
             states = forward_batch(self._model, [waves[i] for i in batch])
             found.update(zip(batch, states, strict=True))
         return [found[i] for i in range(len(waves))]

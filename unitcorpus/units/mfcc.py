@@ -29,6 +29,8 @@ class MfccExtractor:
     static, deltas, delta-deltas; frames = (samples - window) // hop + 1, nothing is padded.
     """
 
+    batch_seconds: float = 0  # it takes one waveform at a time whatever it is
+
     def __init__(self, section: MfccUnits, resolved: dict[str, Any], device: str) -> None:
         import torch
         from torchaudio.transforms import MFCC

@@ -1,0 +1,76 @@
+"""From encoded utterances to the files of a sample: KEY.json, units and durations of each part.
+
+Every sample of a corpus has the same fields, of the same types, fractions always as floats:
+`datasets` infers its schema from the first five.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from unitcorpus.build.plan import Plan
+from unitcorpus.build.stages import Encoded
+from unitcorpus.errors import Reject
+from unitcorpus.pairs.filters import Pair, drop
+from unitcorpus.shards.format import npy_bytes
+from unitcorpus.shards.inputs import Input
+from unitcorpus.shards.layout import CONTRASTS, PAIRS
+
+
+def sample_rate(spec: dict[str, Any]) -> int:
+    """The extractor's rate in Hz, by the unit spec; 0 for published units."""
+    return int(spec["extractor"].get("sample_rate", 0))
+
+
+def members(plan: Plan, row: Input, parts: list[Encoded]) -> dict[str, bytes] | Reject:
+    """{member name: content} of a sample, or why a filter drops it. `parts` in the layout's
+    order."""
+    layout, recipe = plan.layout, plan.recipe
+    named = dict(zip(layout.parts, parts, strict=True))
+    meta: dict[str, Any] = {"id": row.id}
+    if sample_rate(plan.units) or not layout.plain:
+        meta["voice"] = row.voice
+    if layout == CONTRASTS:
+        meta["group"] = row.group
+    for name, part in named.items():
+        fields = _fields(plan, row.parts[name].text, part)
+        meta |= {layout.field(name, field): value for field, value in fields.items()}
+    if layout == PAIRS:
+        pair = _pair(plan, row, named)
+        if (reject := drop(recipe.filters, pair)) is not None:
+            return reject
+        meta["scores"] = pair.scores
+    files = {"json": json.dumps(meta, sort_keys=True, ensure_ascii=False).encode()}
+    for name, part in named.items():
+        files[layout.units(name)] = npy_bytes(part.units)
+        if part.durations is not None:
+            files[layout.durations(name)] = npy_bytes(part.durations)
+    return files
+
+
+def _fields(plan: Plan, text: str, part: Encoded) -> dict[str, Any]:
+    """What KEY.json says of one utterance."""
+    fields: dict[str, Any] = {"text": text}
+    spoken = sample_rate(plan.units) > 0
+    if spoken:
+        fields["num_samples"] = part.num_samples
+    if spoken or part.durations is not None:
+        fields["seconds"] = _seconds(plan, part)
+    return fields
+
+
+def _seconds(plan: Plan, part: Encoded) -> float:
+    """The length of an utterance; 0 where neither audio nor durations tell it."""
+    if rate := sample_rate(plan.units):
+        return part.num_samples / rate
+    frames = int(part.durations.sum()) if part.durations is not None else 0
+    return float(frames / plan.units["frame_rate"])
+
+
+def _pair(plan: Plan, row: Input, named: dict[str, Encoded]) -> Pair:
+    return Pair(
+        {name: part.text for name, part in row.parts.items()},
+        {name: part.units for name, part in named.items()},
+        {name: _seconds(plan, part) for name, part in named.items()},
+    )

@@ -1,0 +1,1 @@
+"""The report: one HTML page that shows a corpus, with samples to look at and listen to."""

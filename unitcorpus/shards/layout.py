@@ -1,0 +1,52 @@
+"""What a sample holds: one utterance, or several that belong together.
+
+A part is an utterance of a sample, with units and run lengths of its own. The one part of a plain
+corpus has bare names (`KEY.units.npy`, `text`); several parts carry their name in theirs
+(`KEY.chosen.npy`, `KEY.chosen_durations.npy`, `chosen_text`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`parts` in the order in which a sample has them. `noun` is what people call its samples."""
+
+    kind: str
+    parts: tuple[str, ...]
+    noun: str
+
+    @property
+    def plain(self) -> bool:
+        """Whether a sample is one utterance."""
+        return len(self.parts) == 1
+
+    def field(self, part: str, name: str) -> str:
+        """The name of a part's field: `text`, or `chosen_text` where there are several parts."""
+        return name if self.plain else f"{part}_{name}"
+
+    def units(self, part: str) -> str:
+        return f"{part}.npy"
+
+    def durations(self, part: str) -> str:
+        return f"{self.field(part, 'durations')}.npy"
+
+    def audio(self, part: str) -> str:
+        return "flac" if self.plain else f"{part}.flac"
+
+    def record(self) -> dict[str, Any]:
+        """What plan.json and corpus.json say of it."""
+        said: dict[str, Any] = {"kind": self.kind, "parts": list(self.parts)}
+        # Each part is collapsed for itself: where two are joined, a unit may repeat, as in the
+        # published pairs.
+        return said if self.plain else {**said, "seam": "not collapsed"}
+
+
+UTTERANCES = Layout("utterances", ("units",), "utterances")
+PAIRS = Layout("pairs", ("prompt", "chosen", "rejected"), "pairs")
+CONTRASTS = Layout("contrasts", ("right", "wrong"), "pairs")
+
+LAYOUTS = {layout.kind: layout for layout in (UTTERANCES, PAIRS, CONTRASTS)}
