@@ -141,9 +141,20 @@ def _load_model(section: HubertUnits, revision: str) -> Any:
             f"units.model {section.model}: its weights cannot be loaded ({_first_line(error)})"
         ) from error
     _check_complete(report, section.model)
+    _fold_weight_norm(model)
     if config.do_stable_layer_norm:
         model.encoder.layer_norm = torch.nn.Identity()
     return model.eval()
+
+
+def _fold_weight_norm(model: Any) -> None:
+    """Plain weights for the positional convolution, which else makes them anew in every forward;
+    the same to the bit."""
+    from torch.nn.utils import parametrize
+
+    convolution = model.encoder.pos_conv_embed.conv
+    if parametrize.is_parametrized(convolution, "weight"):
+        parametrize.remove_parametrizations(convolution, "weight")
 
 
 def _check_complete(report: dict[str, Any], name: str) -> None:
