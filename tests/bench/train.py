@@ -39,7 +39,7 @@ from transformers import (
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "slam_model"))
-from corpora import write_corpus
+from tiny import write_corpus
 
 from slam_model.base import find_base
 from slam_model.budget import Clock
@@ -201,7 +201,7 @@ def theirs(
 
 
 def chunks(tokens: Tokens) -> list[list[int]]:
-    start, length, _ = chunk_table(tokens.offsets, CONTEXT)
+    start, length = chunk_table(tokens.offsets, CONTEXT)
     spans = zip(start, length, strict=True)
     return [tokens.tokens[a : a + n].astype(int).tolist() for a, n in spans]
 
