@@ -33,6 +33,7 @@ from unitcorpus.speech import kokoro
 from unitcorpus.speech.kokoro_batch import BatchedKokoro
 from unitcorpus.units import hubert_batch
 from unitcorpus.units.hubert_batch import masks_for
+from unitcorpus.units.runs import expand
 
 TEXTS = [
     "Run!",
@@ -115,7 +116,8 @@ def frames(root: Path) -> NDArray[np.uint16]:
     """The unit of every frame of a corpus, in its order."""
     samples = list(unitcorpus.open(root).samples())
     assert len(samples) == len(TEXTS)
-    return np.concatenate([np.repeat(s.units, s.durations) for s in samples])
+    runs = ((s.units, s.durations) for s in samples)
+    return np.concatenate([expand(units, d) for units, d in runs if d is not None])
 
 
 @pytest.fixture(params=["cpu", "as on a GPU"])
