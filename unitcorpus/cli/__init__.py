@@ -13,6 +13,7 @@ import typer
 
 from unitcorpus.cli.build import build, pairs, plan
 from unitcorpus.cli.corpus import export, status, verify
+from unitcorpus.cli.dedup import dedup
 from unitcorpus.cli.kmeans import kmeans
 from unitcorpus.errors import UnitcorpusError
 
@@ -30,6 +31,7 @@ app.command()(plan)
 app.command()(status)
 app.command()(verify)
 app.command()(export)
+app.command()(dedup)
 app.add_typer(kmeans, name="kmeans")
 
 
@@ -64,7 +66,7 @@ def main() -> None:
     except UnitcorpusError as error:
         _fail(error, str(error), 2)
     except Stopped as stop:
-        resumable = words[:1] in (["build"], ["pairs"])
+        resumable = words[:1] in (["build"], ["pairs"], ["dedup"])
         more = "; what was finished is kept, run the same command to go on" if resumable else ""
         _fail(stop, f"stopped{more}", stop.code)
     except BrokenPipeError:
