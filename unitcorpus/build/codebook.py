@@ -1,4 +1,4 @@
-"""Fitting a codebook on the features of a recipe's own speech.
+"""Codebooks of one's own: fitted on the features of a recipe's speech, or imported.
 
 The utterances are taken in the corpus's order, which is a hash of (seed, id), until there are
 enough frames: the same recipe gives the same codebook. Features go to a file as they are made, so
@@ -32,7 +32,7 @@ from unitcorpus.sources.base import BadRow
 from unitcorpus.speech import ENGINES
 from unitcorpus.speech.base import Utterance
 from unitcorpus.units import EXTRACTORS
-from unitcorpus.units.codebook import save_codebook
+from unitcorpus.units.codebook import Codebook, read_codebook, save_codebook
 from unitcorpus.units.fitting import Fitting, fit_features
 from unitcorpus.units.kmeans import Init
 from unitcorpus.units.plot import plot_usage
@@ -67,8 +67,7 @@ def fit_codebook(recipe: Recipe, how: Fit, device: str, out: Path) -> Fitted:
 
     Raises UnitcorpusError where the recipe makes no features or gives too few of them.
     """
-    if out.is_dir() or out.suffix != ".npy":
-        raise UnitcorpusError(f"{out} is no name of a codebook: give one of a .npy file with --out")
+    _check_name(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".unitcorpus-fit-", dir=out.parent) as folder:
         path = Path(folder) / "features"
@@ -88,6 +87,20 @@ def fit_codebook(recipe: Recipe, how: Fit, device: str, out: Path) -> Fitted:
     said = f"perplexity {fitting.perplexity:.1f} of {how.clusters}, {fitting.dead} dead"
     plot_usage(plot, fitting.usage, f"{out.name}: {said}")
     return Fitted(book.sha256, len(features), utterances, fitting, plot)
+
+
+def import_codebook(where: str, sha256: str | None, out: Path) -> Codebook:
+    """Reads a codebook of any form from a file or URL and writes it to `out`, as `kmeans fit` does.
+
+    Raises UnitcorpusError where it is none, or its sha256 another.
+    """
+    _check_name(out)
+    return save_codebook(out, read_codebook(where, sha256, "--sha256").centroids)
+
+
+def _check_name(out: Path) -> None:
+    if out.is_dir() or out.suffix != ".npy":
+        raise UnitcorpusError(f"{out} is no name of a codebook: give one of a .npy file with --out")
 
 
 def write_features(recipe: Recipe, frames: int, device: str, path: Path) -> tuple[int, int]:

@@ -81,9 +81,9 @@ def import_(
 
     Example: unitcorpus kmeans import mhubert_base_25hz_L11_km500.bin --out mhubert.npy
     """
-    from unitcorpus.units.codebook import read_codebook, save_codebook
+    from unitcorpus.build.codebook import import_codebook
 
-    book = save_codebook(out, read_codebook(file, sha256, "--sha256").centroids)
+    book = import_codebook(file, sha256, out)
     size, width = book.centroids.shape
     print(f"{out}: {size} clusters of width {width}")
     print(f"sha256      {book.sha256}")

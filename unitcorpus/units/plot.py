@@ -20,7 +20,7 @@ def plot_usage(path: Path, usage: NDArray[np.int64], title: str) -> None:
     shares = np.sort(usage)[::-1] / usage.sum()
     figure = Figure(figsize=(8, 4), dpi=100, layout="constrained")
     axes = figure.subplots()
-    axes.fill_between(np.arange(len(shares)), shares * 100, step="post", label="frames")
+    axes.stairs(shares * 100, fill=True, label="frames")
     axes.axhline(100 / len(shares), color="black", linewidth=1, linestyle="--", label="used alike")
     axes.set(xlim=(0, len(shares)), ylim=(0, None), title=title)
     axes.set(xlabel="clusters, most used first", ylabel="frames, %")
