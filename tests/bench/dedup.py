@@ -95,7 +95,7 @@ def sequences(sources: list[Units], direct: bool, copies: list[tuple[int, int]])
 
 def write_corpus(root: Path, rows: Iterator[Units], name: str) -> None:
     """A folder that reads as a finished corpus: shards, index and corpus.json."""
-    shards = []
+    shards: list[dict[str, Any]] = []
     while chunk := list(islice(rows, SHARD)):
         shard = shard_name("train", len(shards))
         with ShardWriter(data_path(root, shard)) as file:
@@ -119,7 +119,7 @@ def write_corpus(root: Path, rows: Iterator[Units], name: str) -> None:
         "plan": fingerprint(index),
         "layout": UTTERANCES.record(),
         "units": {"size": SIZE},
-        "splits": {"train": {"samples": sum(int(str(s["nsamples"])) for s in shards)}},
+        "splits": {"train": {"samples": sum(shard["nsamples"] for shard in shards)}},
     }
     write_atomic(root / "corpus.json", seal(info))
 

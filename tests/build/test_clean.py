@@ -349,3 +349,21 @@ def test_stopped_it_says_how_to_go_on(root: Path, held_out: Path, tmp_path: Path
     assert errors.strip().splitlines() == [
         "unitcorpus: stopped; what was finished is kept, run the same command to go on"
     ]
+
+
+def test_the_command_has_help_with_an_example_and_says_what_it_found(
+    root: Path, held_out: Path, tmp_path: Path
+) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "unitcorpus", "dedup", "--help"], capture_output=True, text=True
+    )
+    assert "Example: unitcorpus dedup" in shown.stdout
+    out = tmp_path / "o"
+    words = [word for word in command(root, held_out, out) if word not in ("--workers", "2")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    report = json.loads((out / REPORT).read_text())
+    assert f"samples     {report['samples']:,}, of which {report['kept']:,} stay" in done.stdout
+    for reason, count in report["removed"].items():
+        assert f"{count:,} {reason}" in done.stdout
+    assert "held-out:" in done.stdout
+    assert str(out / REPORT) in done.stdout

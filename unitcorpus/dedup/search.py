@@ -205,7 +205,7 @@ class Looker:
         self._members, self._ends, self._kept = (plain[name] for name in names[3:])
         self._sketches = Sketches(job)
         self._threshold = job.near.threshold
-        self._table = np.zeros(1 << 16, bool)
+        self._table = np.zeros(1 << 16, np.uint8)
 
     def compare(self, task: tuple[int, int, int]) -> list[Similar]:
         """Of `task` (begin, end, block), what `look` finds for each active sample."""
@@ -245,10 +245,10 @@ class Looker:
         numbers = self._active[others]
         (own,) = self._sketches.low(self._active[[sample]])
         sizes = self._sketches.distinct[numbers].astype(np.int64)
-        self._table[own] = True
-        hits = self._table[np.concatenate(self._sketches.low(numbers))]
-        self._table[own] = False
-        shared = np.add.reduceat(hits, np.cumsum(sizes) - sizes, dtype=np.int64)
+        self._table[own] = 1
+        hits = self._table.take(np.concatenate(self._sketches.low(numbers)))
+        self._table[own] = 0
+        shared = np.add.reduceat(hits, np.cumsum(sizes) - sizes, dtype=np.uint32).astype(np.int64)
         shared = np.minimum(shared, np.minimum(sizes, len(own)))
         bound: NDArray[np.float64] = shared / (len(own) + sizes - shared)
         return bound
