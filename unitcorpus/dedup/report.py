@@ -38,7 +38,7 @@ def removals(
         if sample in leaks:
             leak = leaks[sample]
             run = "run" if leak.runs == 1 else "runs"
-            detail = f"{leak.runs:,} {run} of {leak.kind} of {owners[leak.owner]}"
+            detail = f"shares {leak.runs:,} {run} of {leak.kind} with {owners[leak.owner]}"
             yield key, "contaminated", detail
         elif twins.exact[sample]:
             yield key, "duplicate_units", f"of {sketches.key(twins.of[sample])}"
