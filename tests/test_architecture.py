@@ -22,7 +22,7 @@ ALLOWED = {
     "sources": {"recipe"},
     "speech": {"recipe"},
     "units": {"recipe", "shards"},
-    "dedup": {"recipe"},
+    "dedup": {"recipe", "shards"},
     "pairs": {"recipe"},
     "hub": {"shards"},
     "build": {"recipe", "shards", "sources", "speech", "units", "dedup", "pairs", "hub"},
