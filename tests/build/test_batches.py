@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import unitcorpus
 from unitcorpus.build.agreement import exact, inexact
 from unitcorpus.build.chunks import BATCHES, chunks, seconds_of
-from unitcorpus.build.codebook import fit_codebook
+from unitcorpus.build.codebook import Fit, fit_codebook
 from unitcorpus.build.plan import read_plan
 from unitcorpus.build.run import Execution, build_corpus
 from unitcorpus.build.worker import Progress, Worker
@@ -94,7 +94,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "texts.jsonl").write_text("".join(lines))
     (root / "recipe.yaml").write_text(RECIPE.format(root=root))
     recipe = load_recipe(str(root / "recipe.yaml"))
-    fit_codebook(recipe, 100, 100_000, "cpu", root / "book.npy")
+    fit_codebook(recipe, Fit(100, frames=100_000), "cpu", root / "book.npy")
     return root
 
 

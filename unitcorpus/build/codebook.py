@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from unitcorpus.build.recordings import Recordings
 from unitcorpus.build.rows import Candidate, prepare
 from unitcorpus.build.spool import Spool
-from unitcorpus.build.stages import Item, items_of, not_finite, set_numerics
+from unitcorpus.build.stages import Item, items_of, set_numerics
 from unitcorpus.errors import Reject, UnitcorpusError
 from unitcorpus.recipe.models import Recipe
 from unitcorpus.seeds import pick
@@ -116,7 +116,7 @@ def write_features(recipe: Recipe, frames: int, device: str, path: Path) -> tupl
     with path.open("wb") as file, closing(voice):
         for item in (item for row in _rows(recipe) for item in items_of(row, recipe.seed)):
             wave = voice.hear(item)
-            if isinstance(wave, Reject) or not_finite(wave):
+            if isinstance(wave, Reject) or not bool(wave.isfinite().all()):
                 continue
             found: NDArray[np.float32] = extractor.features([wave])[0].cpu().numpy()
             file.write(found.tobytes())
