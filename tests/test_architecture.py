@@ -23,7 +23,7 @@ ALLOWED = {
     "channels_last": set[str](),
     "speech": {"channels_last", "recipe"},
     "units": {"channels_last", "recipe", "shards"},
-    "dedup": {"recipe"},
+    "dedup": {"recipe", "shards"},
     "pairs": {"recipe"},
     "hub": {"shards"},
     "build": {"recipe", "shards", "sources", "speech", "units", "dedup", "pairs", "hub"},

@@ -40,9 +40,9 @@ class Peaks:
         return max(work.operations / self.operations, work.bytes / self.bytes)
 
 
-class _Traffic(TorchDispatchMode):
+class _Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes, self.kernels = 0.0, 0
 
     def __torch_dispatch__(

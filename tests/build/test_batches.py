@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import unitcorpus
 from unitcorpus.build.agreement import exact, inexact
 from unitcorpus.build.chunks import BATCHES, chunks, seconds_of
-from unitcorpus.build.codebook import fit_codebook
+from unitcorpus.build.codebook import Fit, fit_codebook
 from unitcorpus.build.plan import read_plan
 from unitcorpus.build.run import Execution, build_corpus
 from unitcorpus.build.worker import Progress, Worker
@@ -32,6 +32,7 @@ from unitcorpus.shards.receipt import read_receipt
 from unitcorpus.speech import kokoro
 from unitcorpus.speech.kokoro_batch import BatchedKokoro
 from unitcorpus.units import hubert_batch
+from unitcorpus.units.runs import expand
 
 TEXTS = [
     "Run!",
@@ -92,7 +93,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "texts.jsonl").write_text("".join(lines))
     (root / "recipe.yaml").write_text(RECIPE.format(root=root))
     recipe = load_recipe(str(root / "recipe.yaml"))
-    fit_codebook(recipe, 100, 100_000, "cpu", root / "book.npy")
+    fit_codebook(recipe, Fit(100, frames=100_000), "cpu", root / "book.npy")
     return root
 
 
@@ -114,7 +115,8 @@ def frames(root: Path) -> NDArray[np.uint16]:
     """The unit of every frame of a corpus, in its order."""
     samples = list(unitcorpus.open(root).samples())
     assert len(samples) == len(TEXTS)
-    return np.concatenate([np.repeat(s.units, s.durations) for s in samples])
+    runs = ((s.units, s.durations) for s in samples)
+    return np.concatenate([expand(units, d) for units, d in runs if d is not None])
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from checkpoints import make_kokoro
 from checkpoints_hubert import make_hubert
 
 from unitcorpus.build import doctor
-from unitcorpus.build.codebook import fit_codebook
+from unitcorpus.build.codebook import Fit, fit_codebook
 from unitcorpus.recipe import load_recipe
 
 
@@ -90,7 +90,9 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         f"units.codebook={root / 'book.npy'}",
         "units.codebook_sha256=null",
     ]
-    fit_codebook(load_recipe("stinystories", settings), 50, 1000, "cpu", root / "book.npy")
+    fit_codebook(
+        load_recipe("stinystories", settings), Fit(50, frames=1000), "cpu", root / "book.npy"
+    )
     return settings
 
 

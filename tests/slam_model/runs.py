@@ -21,9 +21,9 @@ import numpy as np
 import yaml
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
+from tiny import FAMILIES, Row, random_units, stories, write_corpus
 from torch import Tensor
 
-from corpora import FAMILIES, Row, random_units, stories, write_corpus
 from slam_model import command
 from slam_model.train import main
 

@@ -12,9 +12,9 @@ import torch
 from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import FAMILIES, random_units, write_corpus
 from torch import Tensor
 
-from corpora import FAMILIES, random_units, write_corpus
 from slam_model.dpo import Preference, preference_loss
 from slam_model.model import load_model
 from slam_model.pairs import read_pairs
@@ -199,8 +199,9 @@ def logps_of(model: Any, pairs: PairSet, micro_tokens: int = 200) -> Tensor:
 
 
 def loss_of(policy: Any, reference: Any, pairs: PairSet, beta: float) -> Tensor:
-    ours, theirs = logps_of(policy, pairs), logps_of(reference, pairs)
-    return preference_loss(*ours.unbind(1), *theirs.unbind(1), beta)[0]
+    pc, pr = logps_of(policy, pairs).unbind(1)
+    rc, rr = logps_of(reference, pairs).unbind(1)
+    return preference_loss(pc, pr, rc, rr, beta)[0]
 
 
 def test_log_probabilities_equal_those_of_one_sequence_at_a_time(

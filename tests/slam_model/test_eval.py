@@ -14,9 +14,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from tiny import FAMILIES, Row, random_units, stories, write_corpus
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from corpora import FAMILIES, Row, random_units, stories, write_corpus
 from slam_model.eval import main
 from slam_model.model import load_model
 from slam_model.pairs import Pairs, read_pairs

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import stories, write_corpus
 
 import unitcorpus
-from corpora import stories, write_corpus
 from slam_model.tokens import check_same_units, open_tokens
 from unitcorpus.errors import UnitcorpusError
 

@@ -24,9 +24,9 @@ from runs import (
     write_recipe,
     write_stories,
 )
+from tiny import FAMILIES
 from transformers import AutoModelForCausalLM
 
-from corpora import FAMILIES
 from slam_model.checkpoint import Checkpoints
 from slam_model.recipe import TrainRecipe, load_train_recipe
 
