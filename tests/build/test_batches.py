@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ import unitcorpus
 from unitcorpus.build.agreement import exact, inexact
 from unitcorpus.build.chunks import BATCHES, chunks, seconds_of
 from unitcorpus.build.codebook import Fit, fit_codebook
-from unitcorpus.build.plan import read_plan
+from unitcorpus.build.folder import prepare_folder
+from unitcorpus.build.plan import write_plan
+from unitcorpus.build.request import resolve
 from unitcorpus.build.run import Execution, build_corpus
 from unitcorpus.build.worker import Progress, Worker
 from unitcorpus.errors import UnitcorpusError
@@ -166,41 +168,34 @@ def limited(worker: Worker, samples: int) -> None:
     worker.stages.extractor._model.register_forward_pre_hook(check)  # type: ignore[attr-defined]
 
 
-@pytest.mark.usefixtures("as_on_a_gpu")
-def test_out_of_memory_starts_the_shard_again_with_half_the_budget(
-    make: Make, models: Path, digests: Digests
-) -> None:
-    roomy = make("compute.batch_seconds=40")
+@pytest.fixture
+def worker(models: Path, tmp_path: Path, as_on_a_gpu: None) -> Iterator[Worker]:
+    """A worker with a plan and nothing built."""
     recipe = load_recipe(str(models / "recipe.yaml"), ["compute.batch_seconds=40"])
-    plan = read_plan(roomy, recipe)
-    [shard] = plan.shards
-    longest = max(s.meta["num_samples"] for s in unitcorpus.open(roomy).samples())
-    before = (roomy / "data" / "train-000000.tar").read_bytes()
-    worker = Worker(plan, roomy)
-    limited(worker, max(longest, 10 * 16_000))
-    seen: list[Progress] = []
-    receipt = worker.build(shard, seen.append)
+    prepare_folder(tmp_path / "planned")
+    worker = Worker(write_plan(resolve(recipe), tmp_path / "planned"), tmp_path / "planned")
+    yield worker
     worker.close()
+
+
+def test_out_of_memory_starts_the_shard_again_with_half_the_budget(
+    worker: Worker, make: Make
+) -> None:
+    limited(worker, 10 * 16_000)
+    seen: list[Progress] = []
+    receipt = worker.build(worker.plan.shards[0], seen.append)
     assert receipt.run == {"attempt": 1, "batch_seconds": 10.0}
-    assert read_receipt(roomy, shard.name) == receipt
+    assert read_receipt(worker.root, receipt.shard) == receipt
     assert seen[-1].rows == len(TEXTS)
-    halved = make("compute.batch_seconds=10")
-    assert (roomy / "data" / "train-000000.tar").read_bytes() == (
-        halved / "data" / "train-000000.tar"
-    ).read_bytes()
-    assert len(before) == (roomy / "data" / "train-000000.tar").stat().st_size
+    halved = make("compute.batch_seconds=10") / "data" / "train-000000.tar"
+    assert (worker.root / "data" / "train-000000.tar").read_bytes() == halved.read_bytes()
 
 
-@pytest.mark.usefixtures("as_on_a_gpu")
-def test_memory_for_not_even_one_utterance_is_an_error(make: Make, models: Path) -> None:
-    root = make("compute.batch_seconds=40")
-    recipe = load_recipe(str(models / "recipe.yaml"), ["compute.batch_seconds=40"])
-    plan = read_plan(root, recipe)
-    worker = Worker(plan, root)
+def test_memory_for_not_even_one_utterance_is_an_error(worker: Worker) -> None:
     limited(worker, 100)
     with pytest.raises(torch.OutOfMemoryError):
-        worker.build(plan.shards[0])
-    worker.close()
+        worker.build(worker.plan.shards[0])
+    assert not list((worker.root / "data").glob("*.tar"))
 
 
 # --- without models ---------------------------------------------------------------------------

@@ -77,7 +77,10 @@ Models = dict[tuple[str, torch.dtype], tuple[Any, Any]]
 @pytest.fixture(scope="module")
 def models(folders: dict[str, Path]) -> Models:
     return {
-        (style, dtype): (load(folder)._model.to(dtype), full(folder).to(dtype))
+        (style, dtype): (
+            load(folder, precision=str(dtype).removeprefix("torch."))._model,
+            full(folder).to(dtype),
+        )
         for style, folder in folders.items()
         for dtype in EXACT
     }

@@ -52,8 +52,8 @@ class Checkpoint:
         whole = json.dumps(digests, sort_keys=True).encode()
         return f"sha256:{hashlib.sha256(whole).hexdigest()}"
 
-    def model(self, device: str = "cpu") -> Any:
-        """kokoro's `KModel` with its weights on a device, ready to infer: see `arranged`."""
+    def model(self, device: str = "cpu", double: bool = False) -> Any:
+        """kokoro's `KModel` with its weights on a device, in float32 or float64, `arranged`."""
         from kokoro import KModel
 
         config, weights = self._file(CONFIG), self._file(WEIGHTS)
@@ -68,6 +68,8 @@ class Checkpoint:
                 f"speech.model: {CONFIG} and {WEIGHTS} of '{self._model}' make no model of the "
                 f"kokoro package ({what}); use those of hexgrad/Kokoro-82M"
             ) from error
+        if double:
+            _in_double(model)
         return arranged(model.to(device))
 
     def pack(self, voice: str) -> torch.Tensor:
@@ -158,7 +160,7 @@ def arranged(model: Any) -> Any:
     return model
 
 
-def in_double(model: Any) -> None:
+def _in_double(model: Any) -> None:
     """All of the model in float64, with what it keeps outside of its parameters."""
     import torch
 

@@ -56,6 +56,7 @@ class HubertExtractor:
         self._dtype = getattr(torch, section.precision)
         model = _load_model(section, str(resolved["revision"]))
         self._model = model.to(self._device, self._dtype)
+        _fold_weight_norm(self._model)
         if self._device.type == "cpu":
             _arrange(self._model)
 
@@ -147,7 +148,6 @@ def _load_model(section: HubertUnits, revision: str) -> Any:
             f"units.model {section.model}: its weights cannot be loaded ({_first_line(error)})"
         ) from error
     _check_complete(report, section.model)
-    _fold_weight_norm(model)
     if config.do_stable_layer_norm:
         model.encoder.layer_norm = torch.nn.Identity()
     return model.eval()
