@@ -229,6 +229,23 @@ def test_a_sequence_longer_than_the_model_is_refused(seeds: list[Path], tmp_path
     refused("a sequence of 302 tokens, and the model 256 positions", seeds[0], "--data", corpus)
 
 
+def test_options_out_of_range_are_refused(tmp_path: Path, sets: Pairs) -> None:
+    refused("--context is at least 2", "x", "--data", tmp_path / "sets", "--context", "1")
+    if not torch.cuda.is_available():
+        refused("no GPU", "x", "--data", tmp_path / "sets", "--device", "cuda")
+
+
+def test_two_sets_of_one_name_are_kept_apart(
+    seeds: list[Path], sets: Pairs, tmp_path: Path
+) -> None:
+    again = write_corpus(tmp_path / "again", {"test": contrasts(7, seed=5)}, name="sets")
+    out = tmp_path / "out.json"
+    data = [tmp_path / "sets", again]
+    main([*map(str, seeds), "--data", *map(str, data), "--json", str(out)])
+    results = json.loads(out.read_text())["results"]
+    assert [result["count"] for result in results if result["group"] == ""] == [40, 7]
+
+
 def test_documents_longer_than_the_model_are_cut(seeds: list[Path], tmp_path: Path) -> None:
     units = random_units(np.random.default_rng(0), 600)
     corpus = write_corpus(tmp_path / "long", {"train": [{"units": units}]})
