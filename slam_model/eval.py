@@ -32,7 +32,7 @@ from slam_model.base import find_base
 from slam_model.model import load_model
 from slam_model.pairs import Pairs, read_pairs
 from slam_model.scoring import CONFIDENCE, bootstrap, longest, outcomes, perplexity
-from slam_model.tokens import Tokens, check_same_units, kind_of, open_tokens
+from slam_model.tokens import Tokens, check_same_units, open_tokens
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.format import canonical
 from unitcorpus.shards.writer import write_atomic
@@ -171,7 +171,7 @@ def _read(location: str, split: str | None) -> Tokens | Pairs:
     found = split or next(
         (one for one in PREFERRED_SPLITS if one in corpus.splits), corpus.splits[0]
     )
-    if kind_of(corpus) == "utterances":
+    if corpus.layout.plain:
         return open_tokens(location, found)
     return read_pairs(location, found)
 
