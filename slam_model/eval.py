@@ -32,7 +32,7 @@ from slam_model.base import find_base
 from slam_model.model import load_model
 from slam_model.pairs import Pairs, read_pairs
 from slam_model.scoring import CONFIDENCE, bootstrap, longest, outcomes, perplexity
-from slam_model.tokens import Tokens, check_same_units, kind_of, open_tokens
+from slam_model.tokens import Tokens, check_same_units, open_tokens
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.format import canonical
 from unitcorpus.shards.writer import write_atomic
@@ -74,26 +74,26 @@ class Result:
 
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
+    _check(options)
     logging.disable_progress_bar()
     data = [_read(location, options.split) for location in options.data]
     check_same_units(data)
-    results: dict[tuple[str, ...], Result] = {}
+    results: dict[tuple[int, str], Result] = {}
     for name in options.checkpoints:
         model = load_checkpoint(name, data[0].vocabulary, options.dtype, options.device)
-        for one in data:
+        for number, one in enumerate(data):
             print(f"{name}: {one.name} ({one.split})", file=sys.stderr)
             for found in evaluate(model, one, options):
-                key = (found.data, found.split, found.metric, found.group)
-                kept = results.setdefault(key, found)
+                kept = results.setdefault((number, found.group), found)
                 if kept is not found:
                     kept.values += found.values
                     kept.low += found.low
                     kept.high += found.high
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width).print(table(list(results.values()), options.checkpoints))
     if options.json:
         records = [result.record(options.checkpoints) for result in results.values()]
         write_atomic(Path(options.json), canonical({"confidence": CONFIDENCE, "results": records}))
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width).print(table(list(results.values()), options.checkpoints))
     return 0
 
 
@@ -129,18 +129,9 @@ def evaluate(
     for group in ["", *filter(None, named)]:
         mine = won if group == "" else won[[one == group for one in groups]]
         low, high = bootstrap(mine, options.seed)
-        results.append(
-            Result(
-                data.name,
-                data.split,
-                "accuracy",
-                group,
-                len(mine),
-                [float(mine.mean())],
-                [low],
-                [high],
-            )
-        )
+        found = Result(data.name, data.split, "accuracy", group, len(mine))
+        found.values, found.low, found.high = [float(mine.mean())], [low], [high]
+        results.append(found)
     return results
 
 
@@ -167,13 +158,20 @@ def _range(low: float, high: float, scale: int) -> str:
     return f" ({low * scale:.2f} to {high * scale:.2f})"
 
 
+def _check(options: argparse.Namespace) -> None:
+    if options.context < 2 or options.micro_tokens < 1:
+        raise UnitcorpusError("--context is at least 2 and --micro-tokens at least 1")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UnitcorpusError("there is no GPU that torch can use: leave --device out")
+
+
 def _read(location: str, split: str | None) -> Tokens | Pairs:
     """A corpus or set; without a `split` its test or validation split, or the first it has."""
     corpus = unitcorpus.open(location)
     found = split or next(
         (one for one in PREFERRED_SPLITS if one in corpus.splits), corpus.splits[0]
     )
-    if kind_of(corpus) == "utterances":
+    if corpus.layout.plain:
         return open_tokens(location, found)
     return read_pairs(location, found)
 
@@ -190,7 +188,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--context", type=int, default=1024, help="of perplexity, in tokens")
     parser.add_argument("--micro-tokens", type=int, default=8192, help="of one forward pass")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    gpu = torch.cuda.is_available()
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if gpu else "cpu")
     parser.add_argument("--seed", type=int, default=0, help="of the resampling")
     parser.add_argument("--json", metavar="FILE", help="writes the figures there, too")
     return parser

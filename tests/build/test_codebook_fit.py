@@ -16,7 +16,7 @@ from checkpoints_hubert import make_kmeans_pickle
 from safetensors.numpy import save_file
 
 from unitcorpus.build import codebook
-from unitcorpus.build.codebook import Fit, fit_codebook, write_features
+from unitcorpus.build.codebook import Fit, fit_codebook, import_codebook, write_features
 from unitcorpus.build.recordings import Recordings
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe
@@ -104,11 +104,13 @@ def test_import_takes_every_published_form_to_the_same_npy(tmp_path: Path) -> No
     make_kmeans_pickle(tmp_path / "d.bin", centroids, "joblib")
     for path in sorted(tmp_path.iterdir()):
         out = tmp_path / "out" / f"{path.name}.npy"
-        made = unitcorpus("kmeans", "import", path, "--out", out)
-        assert made.returncode == 0, made.stderr
-        assert "20 clusters of width 6" in made.stdout
-        assert sha256(out.read_bytes()).hexdigest() in made.stdout
+        book = import_codebook(str(path), sha256(path.read_bytes()).hexdigest(), out)
+        assert book.sha256 == sha256(out.read_bytes()).hexdigest()
         assert np.array_equal(load_npy_codebook(out).centroids, centroids)
+    made = unitcorpus("kmeans", "import", tmp_path / "d.bin", "--out", tmp_path / "e.npy")
+    assert made.returncode == 0, made.stderr
+    assert "20 clusters of width 6" in made.stdout
+    assert f"sha256      {book.sha256}" in made.stdout
 
 
 class Attack:

@@ -195,6 +195,8 @@ class _Counted(dict[int, Any]):
         self.left -= 1
         if self.left < 0:
             raise pickle.UnpicklingError(f"it has more than {MOST_STEPS:,} instructions")
+        if code not in self:
+            raise pickle.UnpicklingError(f"byte {code} is no instruction: it is no pickle")
         return super().__getitem__(code)
 
 
