@@ -37,7 +37,6 @@ from slam_model.recipe import TrainRecipe
 from slam_model.schedule import learning_rate
 from unitcorpus.errors import UnitcorpusError
 
-
 COMPILED_STEPS = 2
 """Steps in which torch.compile works: the first, and the first of another shape."""
 
