@@ -37,6 +37,9 @@ from slam_model.recipe import TrainRecipe
 from slam_model.schedule import learning_rate
 from unitcorpus.errors import UnitcorpusError
 
+COMPILED_STEPS = 2
+"""Steps in which torch.compile works: the first, and the first of another shape."""
+
 
 @dataclass(frozen=True)
 class Share:
@@ -162,14 +165,14 @@ def train(run: Run) -> int:
     """
     recipe, budget = run.recipe, run.budget
     since: list[Step] = []
-    compiling = recipe.model.compile
+    compiling = COMPILED_STEPS if recipe.model.compile else 0
     with Signals() as signals:
         while not run.ended:
             rate = learning_rate(recipe.schedule, recipe.optim.lr, budget.fraction, budget.steps)
             set_learning_rate(run.optimizer, rate)
-            with run.clock.overhead() if compiling else nullcontext():
+            with run.clock.overhead() if compiling > 0 else nullcontext():
                 step = update(run)
-            compiling = False
+            compiling -= 1
 
             main = run.accelerator.is_main_process
             shared = {"seconds": run.clock.seconds if main else 0.0, "signal": signals.received}

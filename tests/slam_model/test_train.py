@@ -86,6 +86,20 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     assert_same_run(out, whole)
 
 
+def test_what_dropout_draws_goes_on_too(tmp_path: Path) -> None:
+    model = {"base": {**FAMILIES["opt"], "dropout": 0.2}, "twist": False}
+    recipe = write_recipe(tmp_path / "opt.yaml", model=model)
+    arguments = [recipe, "--data", write_stories(tmp_path / "stories")]
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert train(*arguments, "--out", whole).code == 0
+    run = Started([*arguments, "--out", out])
+    run.wait_for_step(3)
+    run.send(signal.SIGTERM)
+    assert run.wait().code == 143
+    assert train(*arguments, "--out", out).code == 0
+    assert_same_run(out, whole)
+
+
 def test_ctrl_c_saves_and_exits_with_130(pretraining: Arguments, tmp_path: Path) -> None:
     run = Started([*pretraining, "--out", tmp_path / "out"])
     run.wait_for_step(5)
