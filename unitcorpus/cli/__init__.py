@@ -72,8 +72,7 @@ def main() -> None:
     except UnitcorpusError as error:
         _fail(error, str(error), 2)
     except Stopped as stop:
-        resumable = words[:1] in (["build"], ["pairs"], ["push"])
-        resumable = words[:1] in (["build"], ["pairs"], ["dedup"])
+        resumable = words[:1] in (["build"], ["pairs"], ["push"], ["dedup"])
         more = "; what was finished is kept, run the same command to go on" if resumable else ""
         _fail(stop, f"stopped{more}", stop.code)
     except BrokenPipeError:
