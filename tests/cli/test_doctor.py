@@ -16,6 +16,7 @@ from checkpoints_hubert import make_hubert
 
 from unitcorpus.build import doctor
 from unitcorpus.build.codebook import Fit, fit_codebook
+from unitcorpus.build.machine import hub
 from unitcorpus.recipe import load_recipe
 
 
@@ -72,7 +73,7 @@ def test_a_hub_that_cannot_be_reached_is_said_and_not_waited_for(
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert "cannot be reached" in doctor.hub()
+    assert "cannot be reached" in hub()
 
 
 @pytest.fixture(scope="module")
