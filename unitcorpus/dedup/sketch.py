@@ -170,8 +170,8 @@ class Sketches:
     """All samples of a job, by number. Some 60 bytes a sample in memory; the bulk is mapped."""
 
     def __init__(self, job: Job) -> None:
-        self.job = job
-        found = [self._load(shard) for shard in job.shards]
+        self.job, self._shards = job, job.shards
+        found = [self._load(shard) for shard in self._shards]
         counts = [len(part["rows"]) for part in found]
         self.begins = np.cumsum([0, *counts])
         self.shard = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
@@ -179,7 +179,7 @@ class Sketches:
         self.rows, self.lengths, self.exact = (joined[n] for n in ("rows", "lengths", "exact"))
         self.distinct: NDArray[np.int32] = joined["distinct"]
         self._units_at, self._low_at = joined["units_at"], joined["low_at"]
-        self._bulk = [_mapped(job.path(shard, "bulk"), "<u2") for shard in job.shards]
+        self._bulk = [_mapped(job.path(shard, "bulk"), "<u2") for shard in self._shards]
 
     def _load(self, shard: str) -> dict[str, Any]:
         with np.load(self.job.path(shard, "npz")) as data:
@@ -191,13 +191,13 @@ class Sketches:
     def band(self, number: int) -> NDArray[np.uint64]:
         """The keys of one band, [samples]."""
         keys = []
-        for shard, samples in zip(self.job.shards, np.diff(self.begins).tolist(), strict=True):
+        for shard, samples in zip(self._shards, np.diff(self.begins).tolist(), strict=True):
             whole = _mapped(self.job.path(shard, "bands"), "<u8")
             keys.append(whole[number * samples : (number + 1) * samples])
         return np.concatenate(keys)
 
     def key(self, sample: int) -> str:
-        return sample_key(self.job.shards[self.shard[sample]], int(self.rows[sample]))
+        return sample_key(self._shards[self.shard[sample]], int(self.rows[sample]))
 
     def low(self, samples: NDArray[np.int64]) -> list[NDArray[np.uint16]]:
         """The low 16 bits of the n-grams of each sample's set, in no order."""
