@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from transformers import (
     GenerationConfig,
-    LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
     TemperatureLogitsWarper,
@@ -111,7 +110,7 @@ def _decode_batch(
         repetition_penalty=float(sampling.repetition_penalty),
         suppress_tokens=[PAD],
     )
-    output: Any = model.generate(  # type: ignore[operator]
+    output: Any = model.generate(
         torch.from_numpy(tokens).to(model.device),
         attention_mask=torch.from_numpy(mask).to(model.device),
         generation_config=config,
@@ -125,7 +124,7 @@ def _processors(sampling: Sampling, noise: Sequence[np.random.Generator]) -> Log
     """What `generate` does to scores after the repetition penalty, in transformers' order."""
     if sampling.temperature == 0:
         return LogitsProcessorList([_Numbers()])
-    used = [_Numbers(), TemperatureLogitsWarper(float(sampling.temperature))]
+    used: list[Any] = [_Numbers(), TemperatureLogitsWarper(float(sampling.temperature))]
     if sampling.top_k:
         used.append(TopKLogitsWarper(sampling.top_k))
     if sampling.top_p < 1:
@@ -133,10 +132,10 @@ def _processors(sampling: Sampling, noise: Sequence[np.random.Generator]) -> Log
     return LogitsProcessorList([*used, _Gumbel(noise)])
 
 
-class _Numbers(LogitsProcessor):
+class _Numbers:
     """Refuses scores that are not numbers, of which any token might come."""
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> Any:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if scores.isnan().any():
             raise UnitcorpusError(
                 "the model gives scores that are not numbers: its training diverged, or it needs "
@@ -145,13 +144,13 @@ class _Numbers(LogitsProcessor):
         return scores
 
 
-class _Gumbel(LogitsProcessor):
+class _Gumbel:
     """Adds each row's own noise to its scores, so that the largest is a draw from their softmax."""
 
     def __init__(self, noise: Sequence[np.random.Generator]) -> None:
         self._noise = noise
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> Any:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         drawn = np.stack([rng.gumbel(size=scores.shape[1]) for rng in self._noise])
         return scores.double() + torch.from_numpy(drawn).to(scores.device)
 

@@ -151,7 +151,11 @@ def _section(corpus: Corpus, hubert: str | None) -> HubertUnits | MfccUnits:
     recorded = dict(corpus.info.get("recipe", {}).get("units", {}))
     if hubert is not None:
         recorded["model"] = hubert
-    kind = {"hubert": HubertUnits, "mfcc": MfccUnits}.get(recorded.get("extractor", ""))
+    kinds: dict[str, type[HubertUnits] | type[MfccUnits]] = {
+        "hubert": HubertUnits,
+        "mfcc": MfccUnits,
+    }
+    kind = kinds.get(recorded.get("extractor", ""))
     if kind is None:
         raise UnitcorpusError(
             f"the units of {corpus.name} were made elsewhere: recordings cannot be encoded in them"

@@ -47,10 +47,12 @@ class DurationPredictor(nn.Module):
 
     def __init__(self, encoder_embed_dim: int, hidden: int, kernel: int) -> None:
         super().__init__()
-        convolution = {"kernel_size": kernel, "padding": (kernel - 1) // 2}
-        self.conv1 = nn.Sequential(nn.Conv1d(encoder_embed_dim, hidden, **convolution), nn.ReLU())
+        padding = (kernel - 1) // 2
+        self.conv1 = nn.Sequential(
+            nn.Conv1d(encoder_embed_dim, hidden, kernel, padding=padding), nn.ReLU()
+        )
         self.ln1 = nn.LayerNorm(hidden)
-        self.conv2 = nn.Sequential(nn.Conv1d(hidden, hidden, **convolution), nn.ReLU())
+        self.conv2 = nn.Sequential(nn.Conv1d(hidden, hidden, kernel, padding=padding), nn.ReLU())
         self.ln2 = nn.LayerNorm(hidden)
         self.proj = nn.Linear(hidden, 1)
 
@@ -106,7 +108,7 @@ class UnitVocoder(nn.Module):
         """The predicted frames of units, from embeddings [n, width]: int64 [n], each at least 1."""
         if self.dur_predictor is None:
             raise UnitcorpusError("this vocoder predicts no durations: they must be given")
-        logs = self.dur_predictor(embedded[None])[0]
+        logs: torch.Tensor = self.dur_predictor(embedded[None])[0]
         return (logs.exp() - 1).round().long().clamp(min=1)
 
 

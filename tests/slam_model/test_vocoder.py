@@ -23,7 +23,8 @@ from unitcorpus.errors import UnitcorpusError
 def weight(state: dict[str, Tensor], name: str) -> Tensor:
     """Weight normalisation (Salimans & Kingma 2016): g · v / ‖v‖, the norm over all but dim 0."""
     v, g = state[f"{name}.weight_v"], state[f"{name}.weight_g"]
-    return g * v / v.flatten(1).norm(dim=1).reshape(-1, 1, 1)
+    norm: Tensor = v.flatten(1).norm(dim=1)
+    return g * v / norm.reshape(-1, 1, 1)
 
 
 def reference_frames(state: dict[str, Tensor], x: Tensor) -> list[int]:
