@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from unitcorpus.build.chunks import seconds_of
 from unitcorpus.build.plan import Plan, Tick
 from unitcorpus.build.request import resolve
 from unitcorpus.build.run import plan_or_resume
 from unitcorpus.build.stages import Encoded, items_of, load_stages
 from unitcorpus.recipe.models import Recipe
-from unitcorpus.shards.inputs import Input, read_inputs
+from unitcorpus.shards.inputs import Input, PlannedPart, read_inputs
 
 TAR_BYTES = 4 * 512 + 3 * 256 + 128
 """Headers, padding and .npy headers of a sample's three members, on average."""
@@ -75,11 +76,14 @@ def estimate(
 
 
 def size(row: Input) -> int:
-    """What a row's cost grows with: characters, or units, or bytes of audio."""
-    return sum(
-        len(part.units) if part.units is not None else part.audio_bytes or len(part.text)
-        for part in row.parts.values()
-    )
+    """What a row's cost grows with: characters, or units, or milliseconds of audio, about."""
+    return sum(_part_size(part) for part in row.parts.values())
+
+
+def _part_size(part: PlannedPart) -> int:
+    if part.units is not None:
+        return len(part.units)
+    return round(1000 * seconds_of(part)) if part.audio else len(part.text)
 
 
 def _measure(

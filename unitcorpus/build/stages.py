@@ -117,7 +117,7 @@ class SpokenStages:
             self.engine = ENGINES[recipe.speech.engine](recipe.speech, speech, device)
         extractor = EXTRACTORS[recipe.units.extractor]
         self.extractor = extractor(recipe.units, units["extractor"], device)
-        self.recordings = Recordings(recipe.source.path or ".", self.extractor.sample_rate)
+        self.recordings = Recordings(recipe.source, self.extractor.sample_rate)
         self.quantise = Quantiser(codebook, device)
         self.keep_audio = recipe.shards.audio == "flac"
         self.batch_seconds = recipe.compute.batch_seconds

@@ -120,6 +120,8 @@ def _check_meta(
         due["group"] = planned.group
     for part, row in planned.parts.items():
         fields: dict[str, Any] = {"text": row.text}
+        if row.start is not None:
+            fields |= {"start": row.start, "end": row.end}
         durations = sample.part_durations(part)
         if rate:
             count = sample.meta.get(layout.field(part, "num_samples"), 0)
