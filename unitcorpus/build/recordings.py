@@ -10,7 +10,8 @@ never by its place on this machine.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,8 @@ class Recordings:
         said = {"engine": "recorded", "libsndfile": soundfile.__libsndfile_version__}
         if isinstance(source, AudioSection):
             said |= {"channels": "averaged", "low_rate": source.low_rate}
+            if source.segments is not None:  # the detector's weights come with its package
+                said |= {"detector": f"silero-vad {version('silero-vad')}"}
         return said
 
     def read(self, parts: Sequence[PlannedPart]) -> list[torch.Tensor | Reject]:
@@ -66,7 +69,7 @@ class Recordings:
         that is not the one planned with."""
         return [self._read(part) for part in parts]
 
-    def opened(self, part: PlannedPart) -> soundfile.SoundFile | Reject:
+    def _opened(self, part: PlannedPart) -> soundfile.SoundFile | Reject:
         """The file of a part, or why it cannot be used. Raises UnitcorpusError for one that is not
         as planned."""
         import soundfile
@@ -104,24 +107,41 @@ class Recordings:
     def _read(self, part: PlannedPart) -> torch.Tensor | Reject:
         import torch
 
-        file = self.opened(part)
+        file = self._opened(part)
         if isinstance(file, Reject):
             return file
         with file:
-            rate = file.samplerate
-            mix = _stretch(file, part.start, part.end)
-        if isinstance(mix, Reject):
-            return within(mix, part.audio)
-        mono = torch.from_numpy(mix)
+            rate, mixes = file.samplerate, list(_mixes(file, part.start, part.end))
+        if mixes and isinstance(mixes[-1], Reject):
+            return within(mixes[-1], part.audio)
+        waves = [mix for mix in mixes if not isinstance(mix, Reject)]
+        mono = torch.from_numpy(np.concatenate([*waves, np.empty(0, np.float32)]))
         if quiet := silence(mono):
             return within(quiet, part.audio)
         return resample(mono, rate, self._rate)
 
+    def blocks(self, part: PlannedPart, rate: int) -> Iterator[torch.Tensor | Reject]:
+        """A part as waveforms [samples] at `rate`, a block at a time, each resampled for itself; a
+        Reject is the last."""
+        import torch
 
-def _stretch(
+        file = self._opened(part)
+        if isinstance(file, Reject):
+            yield file
+            return
+        with file:
+            for mix in _mixes(file, part.start, part.end):
+                if isinstance(mix, Reject):
+                    yield within(mix, part.audio)
+                else:
+                    yield resample(torch.from_numpy(mix), file.samplerate, rate)
+
+
+def _mixes(
     file: soundfile.SoundFile, start: float | None, end: float | None
-) -> NDArray[np.float32] | Reject:
-    """The mix [samples] of what lies between two times of a file, or of all of it."""
+) -> Iterator[NDArray[np.float32] | Reject]:
+    """Blocks of the mix [samples] of what lies between two times of a file, or of all of it; where
+    it cannot be read to the end, a Reject is the last."""
     import soundfile
 
     rate, frames = file.samplerate, file.frames
@@ -129,22 +149,22 @@ def _stretch(
     if start is not None and end is not None:
         first, last = round(start * rate), round(end * rate)
         if last > frames + SHORT_BY * rate or first >= frames:
-            return Reject("past_the_end", f"{end:g} s of a file of {frames / rate:g} s")
+            yield Reject("past_the_end", f"{end:g} s of a file of {frames / rate:g} s")
+            return
         last = min(last, frames)
-    blocks = []
     try:
         file.seek(first)
-        while first < last and len(block := mixed(file, min(BLOCK * rate, last - first))):
-            blocks.append(block)
+        while first < last and len(block := _mixed(file, min(BLOCK * rate, last - first))):
+            yield block
             first += len(block)
     except soundfile.LibsndfileError as error:
-        return Reject("unreadable_audio", error.error_string)
+        yield Reject("unreadable_audio", error.error_string)
+        return
     if first < last:
-        return Reject("truncated_audio", f"it ends after {first / rate:g} of {last / rate:g} s")
-    return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+        yield Reject("truncated_audio", f"it ends after {first / rate:g} of {last / rate:g} s")
 
 
-def mixed(file: soundfile.SoundFile, frames: int) -> NDArray[np.float32]:
+def _mixed(file: soundfile.SoundFile, frames: int) -> NDArray[np.float32]:
     """The mean of the channels [samples] of the next `frames` frames; fewer at the end."""
     wave = file.read(frames, dtype="float32", always_2d=True)
     mix: NDArray[np.float32] = wave[:, 0] if wave.shape[1] == 1 else wave.mean(1, np.float32)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe.section import Section, SourceSection
@@ -44,6 +44,12 @@ class Segments(Section):
     gap: float = Field(0.5, ge=0, le=60, description="a shorter pause ends no segment")
     padding: float = Field(0.1, ge=0, le=10, description="kept before and after the speech")
 
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Segments:
+        if self.max_seconds < 2 * self.min_seconds + 2 * self.padding:
+            raise ValueError("max_seconds has to be twice min_seconds and padding, or more")
+        return self
+
 
 class AudioSection(SourceSection):
     """What the kinds share. Channels are averaged; `low_rate` says what becomes of files with a
@@ -54,6 +60,7 @@ class AudioSection(SourceSection):
     kind: str
     path: str | None = None
     low_rate: Literal["resample", "reject"] = "resample"
+    segments: Segments | None = Field(None, description="null: files are not cut")
     limit: int | None = Field(None, ge=1, description="utterances")
 
     def located(self) -> str:

@@ -9,7 +9,7 @@ only a stretch of the file is meant. Several parts carry their name before the c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,20 @@ class Input:
     def text(self) -> str:
         """The texts of all parts, one a line: what a person sees of a row."""
         return "\n".join(part.text for part in self.parts.values())
+
+
+def segment_key(key: str, number: int) -> str:
+    """The key of a segment of a row: `train-000000-000042-000007`."""
+    return f"{key}-{number:06d}"
+
+
+def segment(row: Input, number: int, start: float, end: float) -> Input:
+    """A segment of a row of one recording, as a row of its own; times in seconds of the file. The
+    row's text is that of the whole, so a segment has none."""
+    [(name, part)] = row.parts.items()
+    own = replace(part, text="", start=start, end=end)
+    ident = f"{row.id}-{number:06d}"
+    return replace(row, key=segment_key(row.key, number), id=ident, parts={name: own})
 
 
 def input_bytes(rows: list[dict[str, Any]], layout: Layout) -> bytes:
