@@ -83,7 +83,7 @@ def test_features_of_recordings_are_those_of_the_files(
     assert utterances == 2
     features = np.fromfile(tmp_path / "features", np.float32).reshape(-1, width)
     extractor = EXTRACTORS["mfcc"](recipe.units, EXTRACTORS["mfcc"].resolve(recipe.units), "cpu")
-    waves = Recordings(str(tmp_path), 16_000).read([rows[0].parts["units"], rows[2].parts["units"]])
+    waves = Recordings(recipe.source, 16_000).read([rows[0].parts["units"], rows[2].parts["units"]])
     expected = [f.numpy() for f in extractor.features(waves)]  # type: ignore[arg-type]
     assert np.array_equal(features, np.concatenate(expected))
 

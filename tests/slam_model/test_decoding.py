@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
+from tiny import FAMILIES, random_units
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from corpora import FAMILIES, random_units
 from slam_model.decoding import Sampling, decode, load_generator
 from slam_model.model import load_model
 from slam_model.tokens import BOS, EOS, FIRST_UNIT, PAD

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tiny import FAMILIES, random_units, write_corpus
 from vocoders import make_vocoder
 
 import unitcorpus
-from corpora import FAMILIES, random_units, write_corpus
 from slam_model.generate import main
 from slam_model.model import load_model
 from slam_model.prompts import corpus_prompts, wav_prompts

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from unitcorpus.build.plan import Plan
 from unitcorpus.build.stages import Encoded, Item, SpokenStages, Stages, items_of, load_stages
 from unitcorpus.errors import Reject, UnitcorpusError
 from unitcorpus.recipe.models import Recipe, Speech, Units
-from unitcorpus.shards.inputs import read_inputs
+from unitcorpus.shards.inputs import Input, read_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -147,11 +146,8 @@ def require_agreement(plan: Plan, root: Path, stages: Stages, device: str) -> No
     reference = load_stages(replace(plan, recipe=exact(plan.recipe)), root, device)
     assert isinstance(reference, SpokenStages)
     rows = read_inputs(root, plan.shards[0].name, plan.layout)
-    items = [item for row in rows for item in items_of(row, plan.recipe.seed)]
-    so_far = accumulate(seconds_of(item.part) for item in items)
-    few = [item for item, seconds in zip(items, so_far, strict=True) if seconds <= CHECKED]
     try:
-        found = compare(stages, reference, few or items[:1])
+        found = compare(stages, reference, _few(stages, rows, plan.recipe.seed))
     finally:
         reference.close()
     least = plan.recipe.compute.agreement
@@ -161,3 +157,18 @@ def require_agreement(plan: Plan, root: Path, stages: Stages, device: str) -> No
             f"they are without, compute.agreement asks for {least:.2%}; leave the options out, or "
             "ask for less"
         )
+
+
+def _few(stages: Stages, rows: list[Input], seed: int) -> list[Item]:
+    """The first utterances of some rows: about `CHECKED` seconds, but one at least."""
+    few: list[Item] = []
+    seconds = 0.0
+    for row in rows:
+        if isinstance(cut := stages.cut(row), Reject):
+            continue
+        for item in (item for one in cut for item in items_of(one, seed)):
+            seconds += seconds_of(item.part)
+            if few and seconds > CHECKED:
+                return few
+            few.append(item)
+    return few

@@ -23,6 +23,8 @@ BYTES = 16_000.0
 
 def seconds_of(part: PlannedPart) -> float:
     """About how long an utterance is."""
+    if part.start is not None and part.end is not None:
+        return part.end - part.start
     return part.audio_bytes / BYTES if part.audio else len(part.text) / CHARACTERS
 
 

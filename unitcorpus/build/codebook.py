@@ -133,7 +133,7 @@ class _Recorded:
     """Utterances that the source has recorded."""
 
     def __init__(self, recipe: Recipe, rate: int) -> None:
-        self._recordings = Recordings(recipe.source.path or ".", rate)
+        self._recordings = Recordings(recipe.source, rate)
 
     def hear(self, item: Item) -> Any:
         """The waveform at the extractor's rate, or a Reject."""

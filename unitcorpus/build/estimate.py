@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from unitcorpus.build.chunks import chunks, seconds_of
 from unitcorpus.build.plan import Plan, Tick
 from unitcorpus.build.request import resolve
 from unitcorpus.build.run import plan_or_resume
 from unitcorpus.build.stages import Encoded, items_of, load_stages
+from unitcorpus.errors import Reject
 from unitcorpus.recipe.models import Recipe
-from unitcorpus.shards.inputs import Input, read_inputs
+from unitcorpus.shards.inputs import Input, PlannedPart, read_inputs
 
 TAR_BYTES = 4 * 512 + 3 * 256 + 128
 """Headers, padding and .npy headers of a sample's three members, on average."""
@@ -75,11 +77,14 @@ def estimate(
 
 
 def size(row: Input) -> int:
-    """What a row's cost grows with: characters, or units, or bytes of audio."""
-    return sum(
-        len(part.units) if part.units is not None else part.audio_bytes or len(part.text)
-        for part in row.parts.values()
-    )
+    """What a row's cost grows with: characters, or units, or milliseconds of audio, about."""
+    return sum(_part_size(part) for part in row.parts.values())
+
+
+def _part_size(part: PlannedPart) -> int:
+    if part.units is not None:
+        return len(part.units)
+    return round(1000 * seconds_of(part)) if part.audio else len(part.text)
 
 
 def _measure(
@@ -91,10 +96,16 @@ def _measure(
     stages = load_stages(plan, root, device)
     try:
         seed = plan.recipe.seed
-        items = [item for row in sample for item in items_of(row, seed)]
-        stages(items_of(sample[0], seed))
+        if not isinstance(first := stages.cut(sample[0]), Reject):
+            stages(items_of(first[0], seed))
         start = time.perf_counter()
-        results: list[object] = list(stages(items))
+        cuts = [cut for row in sample if not isinstance(cut := stages.cut(row), Reject)]
+        items = [item for cut in cuts for row in cut for item in items_of(row, seed)]
+        results: list[object] = [
+            result
+            for chunk in chunks([item.part for item in items], stages.batch_seconds)
+            for result in stages([items[i] for i in chunk])
+        ]
         return results, time.perf_counter() - start
     finally:
         stages.close()

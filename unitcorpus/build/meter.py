@@ -52,7 +52,7 @@ class Meter:
         self.in_hand.pop(receipt.shard, None)
         rejected = sum(receipt.rejected.values())
         self.shards_done += 1
-        self.rows_done += receipt.samples + rejected
+        self.rows_done += receipt.rows
         self.rejected += rejected
         if self.rate:
             self.audio += receipt.num_samples / self.rate

@@ -73,9 +73,13 @@ class Output:
             self.audio.sample(row.key, {names(n): part.flac or b"" for n, part in parts})
         self.totals.add(result)
 
-    def receipt(self, timings: dict[str, float], run: dict[str, Any]) -> Receipt:
-        """The receipt, once the files are closed. `run` is what it says of how it was built."""
+    def receipt(
+        self, timings: dict[str, float], run: dict[str, Any], segments: list[int]
+    ) -> Receipt:
+        """The receipt, once the files are closed. `run` is what it says of how it was built,
+        `segments` how many were found in each planned row, for a recipe that cuts them."""
         totals = self.totals
+        cut = getattr(self.plan.recipe.source, "segments", None) is not None
         return Receipt(
             shard=self.shard.name,
             split=self.shard.split,
@@ -90,6 +94,7 @@ class Output:
             frames=totals.frames,
             units=totals.units,
             audio=FileMark(self.audio.sha256, self.audio.size) if self.audio else None,
+            segments=segments if cut else None,
             timings={stage: round(seconds, 4) for stage, seconds in timings.items()},
             run=run,
         )

@@ -57,7 +57,7 @@ def resolve(recipe: Recipe) -> Request:
         return Request(recipe, source, None, spec, None)
     units, codebook = resolve_units(recipe)
     if recipe.speech is None:
-        return Request(recipe, source, Recordings.describe(), units, codebook)
+        return Request(recipe, source, Recordings.describe(recipe.source), units, codebook)
     speech = ENGINES[recipe.speech.engine].resolve(recipe.speech)
     return Request(recipe, source, speech, units, codebook)
 

@@ -103,7 +103,8 @@ def _part_fields(part: Part, recipe: Recipe, durations: bool) -> dict[str, Any] 
         return _units_fields(part, recipe.units, durations)
     text = clean_text(part.text)
     if part.audio:
-        return {"text": text, "audio": part.audio, "audio_bytes": part.audio_bytes}
+        span = {} if part.start is None else {"start": part.start, "end": part.end}
+        return {"text": text, "audio": part.audio, "audio_bytes": part.audio_bytes, **span}
     if not text:
         return Reject("empty_text", "the text is empty")
     if len(text) < recipe.text.min_chars:

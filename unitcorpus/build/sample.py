@@ -14,7 +14,7 @@ from unitcorpus.build.stages import Encoded
 from unitcorpus.errors import Reject
 from unitcorpus.pairs.filters import Pair, drop
 from unitcorpus.shards.format import npy_bytes
-from unitcorpus.shards.inputs import Input
+from unitcorpus.shards.inputs import Input, PlannedPart
 from unitcorpus.shards.layout import CONTRASTS, PAIRS
 
 
@@ -34,7 +34,7 @@ def members(plan: Plan, row: Input, parts: list[Encoded]) -> dict[str, bytes] | 
     if layout == CONTRASTS:
         meta["group"] = row.group
     for name, part in named.items():
-        fields = _fields(plan, row.parts[name].text, part)
+        fields = _fields(plan, row.parts[name], part)
         meta |= {layout.field(name, field): value for field, value in fields.items()}
     if layout == PAIRS:
         pair = _pair(plan, row, named)
@@ -49,9 +49,11 @@ def members(plan: Plan, row: Input, parts: list[Encoded]) -> dict[str, bytes] | 
     return files
 
 
-def _fields(plan: Plan, text: str, part: Encoded) -> dict[str, Any]:
+def _fields(plan: Plan, planned: PlannedPart, part: Encoded) -> dict[str, Any]:
     """What KEY.json says of one utterance."""
-    fields: dict[str, Any] = {"text": text}
+    fields: dict[str, Any] = {"text": planned.text}
+    if planned.start is not None:
+        fields |= {"start": planned.start, "end": planned.end}
     spoken = sample_rate(plan.units) > 0
     if spoken:
         fields["num_samples"] = part.num_samples

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from unitcorpus.build.plan import Plan
 from unitcorpus.build.recordings import Recordings
+from unitcorpus.build.segments import Segmenter
 from unitcorpus.errors import Reject, UnitcorpusError
 from unitcorpus.recipe.models import PublishedUnits, Recipe
 from unitcorpus.seeds import seed_of
@@ -86,11 +87,15 @@ def items_of(row: Input, seed: int) -> list[Item]:
 class Stages(Protocol):
     """Utterances to units, one entry each, in order.
 
-    `batch_seconds` may be set between calls; `ahead` begins what a CPU has to do for the next one.
+    `batch_seconds` may be set between calls; `cut` gives the rows that a planned one becomes:
+    itself, or the segments of a long recording; `ahead` begins what a CPU has to do for the next
+    call.
     """
 
     clock: Clock
     batch_seconds: float
+
+    def cut(self, row: Input) -> list[Input] | Reject: ...
 
     def ahead(self, items: Sequence[Item]) -> None: ...
 
@@ -117,7 +122,9 @@ class SpokenStages:
             self.engine = ENGINES[recipe.speech.engine](recipe.speech, speech, device)
         extractor = EXTRACTORS[recipe.units.extractor]
         self.extractor = extractor(recipe.units, units["extractor"], device)
-        self.recordings = Recordings(recipe.source.path or ".", self.extractor.sample_rate)
+        self.recordings = Recordings(recipe.source, self.extractor.sample_rate)
+        segments = getattr(recipe.source, "segments", None)
+        self.segmenter = Segmenter(segments, self.recordings) if segments else None
         self.quantise = Quantiser(codebook, device)
         self.keep_audio = recipe.shards.audio == "flac"
         self.batch_seconds = recipe.compute.batch_seconds
@@ -131,6 +138,12 @@ class SpokenStages:
         self.extractor.batch_seconds = seconds
         if self.engine is not None:
             self.engine.batch_seconds = seconds
+
+    def cut(self, row: Input) -> list[Input] | Reject:
+        if self.segmenter is None:
+            return [row]
+        with self.clock.measure("segments"):
+            return self.segmenter(row)
 
     def ahead(self, items: Sequence[Item]) -> None:
         if self.engine is not None:
@@ -191,6 +204,9 @@ class PublishedStages:
 
     def __init__(self) -> None:
         self.clock = Clock()
+
+    def cut(self, row: Input) -> list[Input] | Reject:
+        return [row]
 
     def ahead(self, items: Sequence[Item]) -> None:
         """Nothing: they are there."""

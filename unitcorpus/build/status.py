@@ -46,7 +46,7 @@ def status(root: Path) -> dict[str, Any]:
         "shards_done": len(receipts),
         "shards_failed": told.get("aside", {}),
         "rows": sum(shard["rows"] for shard in plan["shards"]),
-        "rows_done": sum(r.samples + sum(r.rejected.values()) for r in receipts),
+        "rows_done": sum(r.rows for r in receipts),
         "seconds": float(seconds),
         "units": sum(r.units for r in receipts),
         "rejected": dict(sorted(rejected.items())),

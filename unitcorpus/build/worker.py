@@ -71,32 +71,55 @@ class Worker:
         """`build` as a generator: yields after every chunk of utterances, returns the receipt."""
         self.stages.clock.seconds.clear()
         start = time.perf_counter()
-        rows = read_inputs(self.root, shard.name, self.plan.layout)
-        results, run = yield from self._encode_within_memory(shard, rows)
+        planned = read_inputs(self.root, shard.name, self.plan.layout)
+        cuts = yield from self._cut(shard, planned)
+        results, run = yield from self._encode_within_memory(shard, cuts)
+        made = iter(results)
         with self.stages.clock.measure("writing"), Output(self.plan, self.root, shard) as output:
-            for row, result in zip(rows, results, strict=True):
-                output.write(row, result)
+            for row, cut in zip(planned, cuts, strict=True):
+                if isinstance(cut, Reject):
+                    output.write(row, cut)
+                    continue
+                for one in cut:
+                    output.write(one, next(made))
             output.close()
         timings = {**self.stages.clock.seconds, "all": time.perf_counter() - start}
-        receipt = output.receipt(timings, {"attempt": attempt, **run})
+        segments = [0 if isinstance(cut, Reject) else len(cut) for cut in cuts]
+        receipt = output.receipt(timings, {"attempt": attempt, **run}, segments)
         write_receipt(self.root, receipt)
         return receipt
 
+    def _cut(
+        self, shard: ShardPlan, planned: list[Input]
+    ) -> Generator[Progress, None, list[list[Input] | Reject]]:
+        """The rows that each planned one becomes; in most corpora itself."""
+        cuts = []
+        for row in planned:
+            cuts.append(self.stages.cut(row))
+            if self.stages.clock.seconds:  # it took a while
+                yield Progress(shard.name, 0, 0, 0.0, dict(self.stages.clock.seconds))
+        return cuts
+
     def _encode_within_memory(
-        self, shard: ShardPlan, rows: list[Input]
+        self, shard: ShardPlan, cuts: list[list[Input] | Reject]
     ) -> Generator[Progress, None, tuple[list[list[Encoded] | Reject], dict[str, Any]]]:
-        """The encoded parts of each row, or why it is none, and what the receipt says of the run.
+        """The encoded parts of each row of `cuts`, or why it is none, and what the receipt says of
+        the run.
 
         Where memory runs out all of the shard starts again with half the batch budget: which
         utterances go together depends on the budget alone. Raises when even the shortest of them
         went alone.
         """
+        rows = [row for cut in cuts if not isinstance(cut, Reject) for row in cut]
+        if not rows:  # no recording holds speech
+            return [], {}
         items = [item for row in rows for item in items_of(row, self.plan.recipe.seed)]
         shortest = min(seconds_of(item.part) for item in items)
         planned = budget = self.plan.recipe.compute.batch_seconds
         while True:
             try:
-                results = iter((yield from self._encode(shard, items, budget)))
+                tally = _Tally(self.plan, cuts)
+                results = iter((yield from self._encode(shard, items, budget, tally)))
                 break
             except Exception as error:
                 if not out_of_memory(error) or budget <= shortest:
@@ -108,11 +131,10 @@ class Worker:
         return whole, {} if budget == planned else {"batch_seconds": budget}
 
     def _encode(
-        self, shard: ShardPlan, items: list[Item], budget: float
+        self, shard: ShardPlan, items: list[Item], budget: float, tally: _Tally
     ) -> Generator[Progress, None, list[Encoded | Reject]]:
         """What becomes of each utterance, in chunks of this budget."""
         found: dict[int, Encoded | Reject] = {}
-        tally = _Tally(self.plan)
         self.stages.batch_seconds = budget
         cut = chunks([item.part for item in items], budget)
         for chunk, following in zip(cut, [*cut[1:], []], strict=True):
@@ -137,25 +159,29 @@ class Worker:
 
 
 class _Tally:
-    """What is done of a shard, utterance by utterance."""
+    """What is done of a shard, utterance by utterance: planned rows, and of them or of their
+    segments the rejected ones."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._width = len(plan.layout.parts)
+    def __init__(self, plan: Plan, cuts: list[list[Input] | Reject]) -> None:
         self._rate, self._frame_rate = sample_rate(plan.units), plan.units["frame_rate"]
-        self._parts: Counter[int] = Counter()
+        self._width = len(plan.layout.parts)
+        sizes = [0 if isinstance(cut, Reject) else len(cut) * self._width for cut in cuts]
+        self._row = [row for row, size in enumerate(sizes) for _ in range(size)]
+        self._due = Counter(self._row)
+        self._lost = sizes.count(0)
         self._spoilt: set[int] = set()
-        self.rows, self.audio = 0, 0.0
+        self.rows, self.audio = self._lost, 0.0
 
     @property
     def rejected(self) -> int:
-        return len(self._spoilt)
+        return self._lost + len(self._spoilt)
 
     def add(self, index: int, result: Encoded | Reject) -> None:
-        row = index // self._width
-        self._parts[row] += 1
-        self.rows += self._parts[row] == self._width
+        row = self._row[index]
+        self._due[row] -= 1
+        self.rows += not self._due[row]
         if isinstance(result, Reject):
-            self._spoilt.add(row)
+            self._spoilt.add(index // self._width)
         elif self._rate:
             self.audio += result.num_samples / self._rate
         elif result.durations is not None:

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from unitcorpus.recipe.audio import AudioCorpusSource, AudioSource, LibriLightSource
 from unitcorpus.recipe.contrasts import (
     BlimpSource,
     ContrastsSource,
@@ -121,6 +122,9 @@ Source = Annotated[
     | ContrastsSource
     | StoryClozeSource
     | BlimpSource
-    | RecordedSource,
+    | RecordedSource
+    | AudioSource
+    | AudioCorpusSource
+    | LibriLightSource,
     Field(discriminator="kind"),
 ]

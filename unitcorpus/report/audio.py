@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from unitcorpus.errors import Reject, UnitcorpusError
 from unitcorpus.shards import tar
+from unitcorpus.shards.check import planned_row
 from unitcorpus.shards.format import DamagedError, shard_of
 from unitcorpus.shards.inputs import read_inputs
 from unitcorpus.shards.reader import Corpus, Sample
@@ -96,7 +97,9 @@ def _made_again(corpus: Corpus, root: Path, samples: list[Sample]) -> Audio:
         for shard, own in _by_shard(samples).items():
             rows = {row.key: row for row in read_inputs(root, shard, corpus.layout)}
             for sample in own:
-                heard = stages.hear(items_of(rows[sample.key], plan.recipe.seed))
+                row = planned_row(sample, rows)
+                assert row is not None  # the report is of a corpus that is whole
+                heard = stages.hear(items_of(row, plan.recipe.seed))
                 for part, wave in zip(corpus.layout.parts, heard, strict=True):
                     if isinstance(wave, Reject):
                         others += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unitcorpus.shards.format import DamagedError, count_frames
-from unitcorpus.shards.inputs import Input, read_inputs
+from unitcorpus.shards.inputs import Input, read_inputs, segment, segment_key
 from unitcorpus.shards.layout import CONTRASTS, PAIRS, Layout
 from unitcorpus.shards.reader import Sample
 from unitcorpus.shards.receipt import Receipt, audio_path, data_path, rejects_path
@@ -32,7 +32,9 @@ def check_shard(
     for key, members in scan(data_path(root, name).read_bytes()):
         keys.append(key)
         try:
-            problem, counts = check_sample(Sample(key, members), spec, layout, planned.get(key))
+            sample = Sample(key, members)
+            row = planned_row(sample, planned)
+            problem, counts = check_sample(sample, spec, layout, row)
         except DamagedError as error:
             problem, counts = str(error), (0, 0, 0)
         if problem:
@@ -43,12 +45,35 @@ def check_shard(
         yield f"receipts/{name}.json counts {said}, the shard {tuple(int(n) for n in totals)}"
     lines = rejects_path(root, name).read_bytes().splitlines()
     rejected = [json.loads(line)["key"] for line in lines]
-    if keys != sorted(keys) or sorted(keys + rejected) != sorted(planned):
+    if keys != sorted(keys) or sorted(keys + rejected) != _due(planned, receipt):
         yield f"data/{name}.tar and its rejects do not add up to the {len(planned)} planned rows"
     if receipt.audio is not None:
         heard = [key for key, _ in scan(audio_path(root, name).read_bytes())]
         if heard != keys:
             yield f"audio/{name}.tar does not hold the samples of data/{name}.tar"
+
+
+def _due(planned: dict[str, Input], receipt: Receipt) -> list[str]:
+    """The keys of samples and rejects together: the planned ones, or those of the segments that the
+    receipt says were found. Raises ValueError where it does not speak of as many rows."""
+    if receipt.segments is None:
+        return sorted(planned)
+    found = zip(planned, receipt.segments, strict=True)
+    return sorted(
+        key for row, count in found for key in [segment_key(row, n) for n in range(count)] or [row]
+    )
+
+
+def planned_row(sample: Sample, rows: Mapping[str, Input]) -> Input | None:
+    """The row that a sample is of, or a segment of. A segment's start and end are the sample's own
+    word: they were found when it was built."""
+    if sample.key in rows:
+        return rows[sample.key]
+    key, _, number = sample.key.rpartition("-")
+    start, end = sample.meta.get("start"), sample.meta.get("end")
+    if key not in rows or not isinstance(start, float) or not isinstance(end, float):
+        return None
+    return segment(rows[key], int(number), start, end)
 
 
 def check_sample(
@@ -120,6 +145,8 @@ def _check_meta(
         due["group"] = planned.group
     for part, row in planned.parts.items():
         fields: dict[str, Any] = {"text": row.text}
+        if row.start is not None:
+            fields |= {"start": row.start, "end": row.end}
         durations = sample.part_durations(part)
         if rate:
             count = sample.meta.get(layout.field(part, "num_samples"), 0)

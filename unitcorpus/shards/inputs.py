@@ -2,14 +2,14 @@
 
 Columns: key, id; `voice` (a voice to speak with, or a speaker's name) and `group`, where there is
 one; and of each part `text`, `units` and `durations` where units were published, `audio` (a path
-below the source's) and `audio_bytes` where it was recorded. Several parts carry their name before
-the column's.
+below the source's) and `audio_bytes` where it was recorded, with `start` and `end` in seconds where
+only a stretch of the file is meant. Several parts carry their name before the column's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ class PlannedPart:
     durations: NDArray[np.uint32] | None = None
     audio: str = ""
     audio_bytes: int = 0
+    start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,20 @@ class Input:
         return "\n".join(part.text for part in self.parts.values())
 
 
+def segment_key(key: str, number: int) -> str:
+    """The key of a segment of a row: `train-000000-000042-000007`."""
+    return f"{key}-{number:06d}"
+
+
+def segment(row: Input, number: int, start: float, end: float) -> Input:
+    """A segment of a row of one recording, as a row of its own; times in seconds of the file. The
+    row's text is that of the whole, so a segment has none."""
+    [(name, part)] = row.parts.items()
+    own = replace(part, text="", start=start, end=end)
+    ident = f"{row.id}-{number:06d}"
+    return replace(row, key=segment_key(row.key, number), id=ident, parts={name: own})
+
+
 def input_bytes(rows: list[dict[str, Any]], layout: Layout) -> bytes:
     """The parquet file of a shard's rows."""
     import pyarrow as pa
@@ -60,6 +76,8 @@ def input_bytes(rows: list[dict[str, Any]], layout: Layout) -> bytes:
         "durations": pa.list_(pa.uint32()),
         "audio": pa.string(),
         "audio_bytes": pa.int64(),
+        "start": pa.float64(),
+        "end": pa.float64(),
     }
     for part in layout.parts:
         types |= {layout.field(part, name): kind for name, kind in of_part.items()}
@@ -98,4 +116,6 @@ def _part(row: dict[str, Any], layout: Layout, part: str) -> PlannedPart:
         None if durations is None else np.array(durations, np.uint32),
         row.get(layout.field(part, "audio"), ""),
         row.get(layout.field(part, "audio_bytes"), 0),
+        row.get(layout.field(part, "start")),
+        row.get(layout.field(part, "end")),
     )

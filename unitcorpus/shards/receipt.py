@@ -25,8 +25,9 @@ class FileMark:
 @dataclass(frozen=True)
 class Receipt:
     """What a shard holds. `num_samples` counts audio samples, over all its utterances; `seconds`,
-    `frames` and `units` likewise. `timings` (seconds by stage) and `run` (batch budget, tries) are
-    of the run that made it and go no further than here."""
+    `frames` and `units` likewise. `segments` counts those found in each planned row, where the
+    recipe cuts long recordings: 0 for a row that gave none. `timings` (seconds by stage) and `run`
+    (batch budget, tries) are of the run that made it and go no further than here."""
 
     shard: str
     split: str
@@ -41,8 +42,16 @@ class Receipt:
     frames: int
     units: int
     audio: FileMark | None = None
+    segments: list[int] | None = None
     timings: dict[str, float] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """The planned rows that it is done with."""
+        if self.segments is not None:
+            return len(self.segments)
+        return self.samples + sum(self.rejected.values())
 
 
 def receipt_path(root: Path, shard: str) -> Path:

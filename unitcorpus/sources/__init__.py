@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from unitcorpus.sources.audio import LAYOUTS, AudioRows
 from unitcorpus.sources.base import Rows
 from unitcorpus.sources.contrasts import BlimpRows, ContrastRows, StoryClozeRows
 from unitcorpus.sources.huggingface import HuggingfaceRows
@@ -28,6 +29,7 @@ SOURCES: dict[str, Any] = {
     "swuggy": RecordedRows,
     "salmon": RecordedRows,
     "spoken_storycloze": RecordedRows,
+    **dict.fromkeys(LAYOUTS, AudioRows),
 }
 
 

@@ -33,7 +33,7 @@ class Part:
     their `durations` or None), or a recording.
 
     `audio` is a path below the source's folder, with `/` on every system, `audio_bytes` the size of
-    the file there.
+    the file there, `start` and `end` in seconds what is meant of it (None: all of it).
     """
 
     text: str = ""
@@ -41,11 +41,13 @@ class Part:
     durations: NDArray[np.int64] | None = None
     audio: str = ""
     audio_bytes: int = 0
+    start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PartedRow:
-    """One input of several utterances: `parts` in the order of the source's layout.
+    """One input of several utterances, or a recording: `parts` in the order of the source's layout.
 
     `voice` is the speaker where the source knows one, `group` what the row is counted with (a
     phenomenon, a task).

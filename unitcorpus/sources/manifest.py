@@ -14,7 +14,7 @@ from unitcorpus.errors import UnitcorpusError, nearest
 from unitcorpus.recipe.sources import ManifestSource
 from unitcorpus.sources.base import BadRow, PartedRow
 from unitcorpus.sources.columns import RowError, identifier, text_of
-from unitcorpus.sources.recorded import Folder, files_digest
+from unitcorpus.sources.folder import Folder, files_digest
 from unitcorpus.sources.tables import READERS, Record, Table
 
 PARTS = {"pairs": ("prompt", "chosen", "rejected"), "contrasts": ("right", "wrong")}
