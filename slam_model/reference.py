@@ -20,6 +20,7 @@ from slam_model.pairset import PairSet, completion_logps, pair_packs
 from slam_model.process import autocast
 from slam_model.recipe import TrainRecipe
 from slam_model.tokens import cache_folder
+from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.format import fingerprint
 from unitcorpus.shards.writer import write_atomic
 
@@ -44,7 +45,10 @@ class Reference:
     accelerator: Accelerator
 
     def logps(self, pairs: PairSet) -> Tensor:
-        """float32 [pairs, 2]: the log-probabilities of chosen and rejected, kept or computed."""
+        """float32 [pairs, 2]: the log-probabilities of chosen and rejected, kept or computed.
+
+        Raises UnitcorpusError where they must be computed and `load` gives other weights.
+        """
         path = cache_folder("reference") / f"{self._key(pairs)[:32]}.npy"
         there = path.exists()
         self.accelerator.wait_for_everyone()
@@ -65,6 +69,11 @@ class Reference:
     @torch.no_grad()
     def _compute(self, pairs: PairSet) -> Tensor:
         model, accelerator = self.load().eval(), self.accelerator
+        if weights_digest(model) != self.weights:
+            raise UnitcorpusError(
+                f"model.base {self.recipe.model.base} is not the model that this run started from, "
+                "and its log-probabilities are gone: put it back, or give another --out"
+            )
         found = torch.zeros(len(pairs) * 2, device=accelerator.device)
         world, rank = accelerator.num_processes, accelerator.process_index
         for pack in pair_packs(pairs, np.arange(len(pairs)), self.recipe.data)[rank::world]:
