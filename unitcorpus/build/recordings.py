@@ -88,20 +88,22 @@ class Recordings:
             file = soundfile.SoundFile(str(path))
         except soundfile.LibsndfileError as error:  # its string holds the path, in some quoting
             return Reject("unreadable_audio", f"{part.audio}: {error.error_string}")
-        if reject := self._refused(file):
+        if reject := self._refused(file, part.audio):
             file.close()
-            return within(reject, part.audio)
+            return reject
         return file
 
-    def _refused(self, file: soundfile.SoundFile) -> Reject | None:
+    def _refused(self, file: soundfile.SoundFile, name: str) -> Reject | None:
         """What a file's header says against it."""
         if file.channels != 1 and not self._mixed:
-            return Reject("not_mono", f"{file.channels} channels")
+            return Reject("not_mono", f"{name} has {file.channels} channels")
         if file.samplerate < self._rate and not self._upsampled:
-            return Reject("low_rate", f"{file.samplerate} Hz, the extractor has {self._rate}")
+            return Reject(
+                "low_rate", f"{name} has {file.samplerate} Hz, the extractor {self._rate}"
+            )
         cut = _CUT_OFF.search(file.extra_info)
         if cut and int(cut[2]) < int(cut[1]) < _UNKNOWN:
-            return Reject("truncated_audio", f"{cut[2]} of its {cut[1]} bytes of sound are there")
+            return Reject("truncated_audio", f"{name} has {cut[2]} of its {cut[1]} bytes of sound")
         return None
 
     def _read(self, part: PlannedPart) -> torch.Tensor | Reject:
