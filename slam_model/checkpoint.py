@@ -70,12 +70,12 @@ class Checkpoints:
         Raises UnitcorpusError where the files cannot be written (a full disk); the checkpoints that
         were there are then as they were.
         """
-        final = self.folder / f"step-{step:08d}"
-        with self._replacing(final) as folder:
+        final, steps = self.folder / f"step-{step:08d}", self.steps()
+        kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there was none before"
+        with whole_folder(final, kept) as folder:
             write(folder)
             (folder / "state.json").write_bytes(seal(state))
             (folder / "files.json").write_bytes(seal({"files": _digests(folder)}))
-            _sync(folder)
         for old in self.steps()[: -self.keep]:
             shutil.rmtree(self.folder / f"step-{old:08d}")
         return final
@@ -95,26 +95,31 @@ class Checkpoints:
         for path in self.folder.glob(f".step-*{TEMPORARY}*"):
             shutil.rmtree(path)
 
-    @contextmanager
-    def _replacing(self, final: Path) -> Iterator[Path]:
-        temporary = final.with_name(f".{final.name}{TEMPORARY}{secrets.token_hex(4)}")
-        try:
-            temporary.mkdir(parents=True)
-            yield temporary
-            if final.exists():  # a damaged one of the same step
-                shutil.rmtree(final)
-            temporary.replace(final)
-            sync_folder(self.folder)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            kept = f"step {self.steps()[-1]} is kept" if self.steps() else "there was none before"
-            raise UnitcorpusError(
-                f"cannot save the checkpoint {final}: {_reason(error)}; {kept}. "
-                "Make room and run the same command again"
-            ) from error
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+
+@contextmanager
+def whole_folder(final: Path, kept: str) -> Iterator[Path]:
+    """A folder to write into, that appears as `final` only when the block ends without an error.
+
+    Raises UnitcorpusError where the files cannot be written, saying what is `kept` all the same.
+    """
+    temporary = final.with_name(f".{final.name}{TEMPORARY}{secrets.token_hex(4)}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        _sync(temporary)
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.replace(final)
+        sync_folder(final.parent)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise UnitcorpusError(
+            f"cannot save {final}: {_reason(error)}; {kept}. Make room and run the same command "
+            "again"
+        ) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def damage(folder: Path) -> str | None:

@@ -2,12 +2,15 @@
 
     python -m slam_model.eval runs/slam/final --data corpora/stinystories corpora/sblimp
     python -m slam_model.eval runs/seed{0,1,2}/final --data corpora/sblimp --json sblimp.json
+    python -m slam_model.eval runs/slam/final --data corpora/spoken_storycloze --generate \\
+        --limit 1000 --vocoder models/hifigan_lj_mhubert_base_25hz
 
 Perplexity is per token, EOS included, over all tokens. Accuracy counts a pair as 1 where the right
 (chosen) sequence has the lower mean −log p per token, EOS included, and as 0.5 on a tie; its 95 %
-interval is from resampled pairs. Several checkpoints (say, of several seeds) are given with their
-mean and range. A checkpoint is a folder that `save_pretrained` wrote, one of a run's
-checkpoints/step-…, or a name on the Hub.
+interval is from resampled pairs. --generate adds GenPPL and Auto-BLEU of continuations of samples'
+first seconds (slam_model.generation_metrics), with every setting. Several checkpoints (say, of
+several seeds) are given with their mean and range. A checkpoint is a folder that `save_pretrained`
+wrote, one of a run's checkpoints/step-…, or a name on the Hub.
 """
 
 from __future__ import annotations
@@ -28,11 +31,12 @@ from transformers.utils import logging
 
 import unitcorpus
 from slam_model import command
-from slam_model.base import find_base
-from slam_model.model import load_model
+from slam_model.generate import add_sampling_options
+from slam_model.generation_metrics import Scores, Spoken, add_options
+from slam_model.model import load_checkpoint
 from slam_model.pairs import Pairs, read_pairs
 from slam_model.scoring import CONFIDENCE, bootstrap, longest, outcomes, perplexity
-from slam_model.tokens import Tokens, check_same_units, kind_of, open_tokens
+from slam_model.tokens import Tokens, check_same_units, open_tokens
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.format import canonical
 from unitcorpus.shards.writer import write_atomic
@@ -43,7 +47,8 @@ PREFERRED_SPLITS = ("test", "validation")
 @dataclass
 class Result:
     """One figure of every checkpoint, in their order. `low` and `high` bound an accuracy; `count`
-    is of pairs, or of predicted tokens; `group` is "" for the whole set."""
+    is of pairs, of predicted tokens or of prompts; `group` is "" for the whole set; `settings` are
+    those of what is generated."""
 
     data: str
     split: str
@@ -53,6 +58,7 @@ class Result:
     values: list[float] = field(default_factory=list)
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def record(self, checkpoints: Sequence[str]) -> dict[str, Any]:
         """As the JSON file has it."""
@@ -69,43 +75,41 @@ class Result:
             "mean": sum(self.values) / len(self.values),
             "min": min(self.values),
             "max": max(self.values),
+            **({"settings": self.settings} if self.settings else {}),
         }
 
 
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
+    _check(options)
     logging.disable_progress_bar()
     data = [_read(location, options.split) for location in options.data]
     check_same_units(data)
-    results: dict[tuple[str, ...], Result] = {}
+    spoken = Spoken(options, data[0].vocabulary) if options.generate else None
+    results: dict[tuple[int, str, str], Result] = {}
     for name in options.checkpoints:
         model = load_checkpoint(name, data[0].vocabulary, options.dtype, options.device)
-        for one in data:
+        for number, one in enumerate(data):
             print(f"{name}: {one.name} ({one.split})", file=sys.stderr)
-            for found in evaluate(model, one, options):
-                key = (found.data, found.split, found.metric, found.group)
-                kept = results.setdefault(key, found)
+            figures = evaluate(model, one, options)
+            if spoken is not None:
+                print(f"{name}: {one.name} ({one.split}), generated", file=sys.stderr)
+                scores = spoken.measure(model, options.data[number], one.split)
+                figures += generated(spoken.settings, scores, one)
+            for found in figures:
+                kept = results.setdefault((number, found.metric, found.group), found)
                 if kept is not found:
                     kept.values += found.values
                     kept.low += found.low
                     kept.high += found.high
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width).print(table(list(results.values()), options.checkpoints))
+    if spoken is not None:
+        print("generated with", ", ".join(f"{k}={v}" for k, v in spoken.settings.items()))
     if options.json:
         records = [result.record(options.checkpoints) for result in results.values()]
         write_atomic(Path(options.json), canonical({"confidence": CONFIDENCE, "results": records}))
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width).print(table(list(results.values()), options.checkpoints))
     return 0
-
-
-def load_checkpoint(name: str, vocabulary: int, dtype: str, device: str) -> PreTrainedModel:
-    """A model of unit tokens. Raises UnitcorpusError for a text model or another vocabulary."""
-    folder = Path(name) / "model"  # of a training run's checkpoint
-    source = str(folder) if (folder / "config.json").is_file() else name
-    if not find_base(source, None, from_scratch=False).of_units:
-        raise UnitcorpusError(f"{name} is no checkpoint of unit tokens: train one from it first")
-    return load_model(
-        source, vocab=vocabulary, context=1, dtype=getattr(torch, dtype), device=device
-    )
 
 
 def evaluate(
@@ -129,19 +133,24 @@ def evaluate(
     for group in ["", *filter(None, named)]:
         mine = won if group == "" else won[[one == group for one in groups]]
         low, high = bootstrap(mine, options.seed)
-        results.append(
-            Result(
-                data.name,
-                data.split,
-                "accuracy",
-                group,
-                len(mine),
-                [float(mine.mean())],
-                [low],
-                [high],
-            )
-        )
+        found = Result(data.name, data.split, "accuracy", group, len(mine))
+        found.values, found.low, found.high = [float(mine.mean())], [low], [high]
+        results.append(found)
     return results
+
+
+def generated(settings: dict[str, Any], scores: Scores, data: Tokens | Pairs) -> list[Result]:
+    """The figures of what one model generated from the samples of one corpus or set."""
+    values = {
+        "GenPPL": scores.genppl,
+        "Auto-BLEU-2": scores.auto_bleu,
+        "empty transcripts": float(scores.empty),
+    }
+    count = scores.count + scores.empty
+    return [
+        Result(data.name, data.split, metric, "", count, [value], settings=settings)
+        for metric, value in values.items()
+    ]
 
 
 def table(results: Sequence[Result], checkpoints: Sequence[str]) -> Table:
@@ -167,13 +176,20 @@ def _range(low: float, high: float, scale: int) -> str:
     return f" ({low * scale:.2f} to {high * scale:.2f})"
 
 
+def _check(options: argparse.Namespace) -> None:
+    if options.context < 2 or options.micro_tokens < 1:
+        raise UnitcorpusError("--context is at least 2 and --micro-tokens at least 1")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UnitcorpusError("there is no GPU that torch can use: leave --device out")
+
+
 def _read(location: str, split: str | None) -> Tokens | Pairs:
     """A corpus or set; without a `split` its test or validation split, or the first it has."""
     corpus = unitcorpus.open(location)
     found = split or next(
         (one for one in PREFERRED_SPLITS if one in corpus.splits), corpus.splits[0]
     )
-    if kind_of(corpus) == "utterances":
+    if corpus.layout.plain:
         return open_tokens(location, found)
     return read_pairs(location, found)
 
@@ -190,8 +206,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--context", type=int, default=1024, help="of perplexity, in tokens")
     parser.add_argument("--micro-tokens", type=int, default=8192, help="of one forward pass")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seed", type=int, default=0, help="of the resampling")
+    gpu = torch.cuda.is_available()
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if gpu else "cpu")
+    parser.add_argument("--seed", type=int, default=0, help="of the resampling and draws")
+    add_options(parser)
+    add_sampling_options(parser)
     parser.add_argument("--json", metavar="FILE", help="writes the figures there, too")
     return parser
 

@@ -37,6 +37,9 @@ from slam_model.recipe import TrainRecipe
 from slam_model.schedule import learning_rate
 from unitcorpus.errors import UnitcorpusError
 
+COMPILED_STEPS = 2
+"""Steps in which torch.compile works: the first, and the first of another shape."""
+
 
 @dataclass(frozen=True)
 class Share:
@@ -162,14 +165,14 @@ def train(run: Run) -> int:
     """
     recipe, budget = run.recipe, run.budget
     since: list[Step] = []
-    compiling = recipe.model.compile
+    compiling = COMPILED_STEPS if recipe.model.compile else 0
     with Signals() as signals:
         while not run.ended:
             rate = learning_rate(recipe.schedule, recipe.optim.lr, budget.fraction, budget.steps)
             set_learning_rate(run.optimizer, rate)
-            with run.clock.overhead() if compiling else nullcontext():
+            with run.clock.overhead() if compiling > 0 else nullcontext():
                 step = update(run)
-            compiling = False
+            compiling -= 1
 
             main = run.accelerator.is_main_process
             shared = {"seconds": run.clock.seconds if main else 0.0, "signal": signals.received}
@@ -182,14 +185,8 @@ def train(run: Run) -> int:
             figures = {}
             if last or is_due(recipe.evaluation.steps, budget.steps):
                 figures = evaluate(run)
-            if (
-                last
-                or stop
-                or figures
-                or budget.steps == 1
-                or is_due(recipe.log.steps, budget.steps)
-            ):
-                report(run, rate, since, figures)
+            due = budget.steps == 1 or is_due(recipe.log.steps, budget.steps)
+            if report(run, rate, since, figures, written=due or last or stop or bool(figures)):
                 since = []
             if last or stop or _checkpoint_is_due(run):
                 with run.clock.overhead():
@@ -235,11 +232,19 @@ def evaluate(run: Run) -> dict[str, float]:
     with run.clock.overhead(), torch.no_grad(), autocast(run.recipe, run.accelerator.device):
         figures = run.task.evaluate(run.model)
     run.model.train()
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise UnitcorpusError(
+                f"step {run.budget.steps}: {name} is {value:g}.{_kept(run)} Lower optim.lr"
+            )
     return figures
 
 
-def report(run: Run, rate: float, since: Sequence[Step], figures: Mapping[str, float]) -> None:
-    """A line of metrics.jsonl: the last step's figures, and the speed since the line before."""
+def report(
+    run: Run, rate: float, since: Sequence[Step], figures: Mapping[str, float], written: bool
+) -> bool:
+    """Shows the last step's figures, and the speed over the steps `since` the line before; as a
+    line of metrics.jsonl and to the trackers where it is to be `written`."""
     budget, seconds = run.budget, sum(step.seconds for step in since)
     line: dict[str, float | int] = {
         "step": budget.steps,
@@ -258,9 +263,11 @@ def report(run: Run, rate: float, since: Sequence[Step], figures: Mapping[str, f
     if budget.seconds_left is not None:
         line["left"] = budget.seconds_left
     line |= figures
-    run.log.write(line)
     run.log.show(line, budget.fraction)
-    run.accelerator.log(line, step=budget.steps)
+    if written:
+        run.log.write(line)
+        run.accelerator.log(line, step=budget.steps)
+    return written
 
 
 def is_due(every: int | None, step: int) -> bool:
@@ -284,11 +291,14 @@ def _lengths(pack: Pack) -> NDArray[np.int64]:
 def _not_finite(run: Run, loss: float, norm: float, suspects: Sequence[Pack]) -> UnitcorpusError:
     """The error of a step whose loss or gradient is not a number, with the rows it was made of."""
     names = gather_object([name for pack in suspects for name in run.task.names(pack)])
-    kept = run.checkpoints.steps()
     more = f"; and {len(names) - 8} more" if len(names) > 8 else ""
     return UnitcorpusError(
         f"step {run.budget.steps + 1}: the loss is {loss:g} and its gradient's norm {norm:g}, so "
-        f"the step was not made. Its rows: {'; '.join(names[:8])}{more}. "
-        + (f"The checkpoint of step {kept[-1]} is kept. " if kept else "")
-        + "Look at these rows, or lower optim.lr"
+        f"the step was not made. Its rows: {'; '.join(names[:8])}{more}.{_kept(run)} "
+        "Look at these rows, or lower optim.lr"
     )
+
+
+def _kept(run: Run) -> str:
+    steps = run.checkpoints.steps()
+    return f" The checkpoint of step {steps[-1]} is kept." if steps else ""

@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from transformers import PreTrainedModel
 
+from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.writer import write_atomic
 
 QUIET_SECONDS = 30.0
@@ -111,13 +113,21 @@ class Log:
         if self._progress:
             self._progress.stop()
         if self._main:
-            self._stream.close()
+            with suppress(OSError):  # what a full disk did not take was told when it was written
+                self._stream.close()
 
     def write(self, metrics: Mapping[str, float | int]) -> None:
-        """One line of metrics.jsonl, on disk at once."""
-        if self._main:
+        """One line of metrics.jsonl, out of this process at once. Raises UnitcorpusError."""
+        if not self._main:
+            return
+        try:
             self._stream.write(json.dumps(dict(metrics)) + "\n")
             self._stream.flush()
+        except OSError as error:
+            raise UnitcorpusError(
+                f"cannot write {self._stream.name}: {error.strerror}; the checkpoints are kept. "
+                "Make room and run the same command again"
+            ) from error
 
     def show(self, metrics: Mapping[str, float | int], fraction: float) -> None:
         """The state of the run: a bar on a terminal, else a line every half minute."""

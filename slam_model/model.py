@@ -10,6 +10,7 @@ as it is. What `save_pretrained` writes, plain `AutoModelForCausalLM.from_pretra
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -67,6 +68,17 @@ def load_model(
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model.to(device).eval()
+
+
+def load_checkpoint(name: str, vocabulary: int, dtype: str, device: str) -> PreTrainedModel:
+    """A model of unit tokens. Raises UnitcorpusError for a text model or another vocabulary."""
+    folder = Path(name) / "model"  # of a training run's checkpoint
+    source = str(folder) if (folder / "config.json").is_file() else name
+    if not find_base(source, None, from_scratch=False).of_units:
+        raise UnitcorpusError(f"{name} is no checkpoint of unit tokens: train one from it first")
+    return load_model(
+        source, vocab=vocabulary, context=1, dtype=getattr(torch, dtype), device=device
+    )
 
 
 def pack_nll(model: nn.Module, pack: Pack) -> torch.Tensor:

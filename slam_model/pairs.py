@@ -10,7 +10,6 @@ completion is not collapsed, as in the published data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,12 @@ from slam_model.tokens import (
     EOS,
     FIRST_UNIT,
     check_units,
-    kind_of,
     read_shard,
-    sample_units,
     vocabulary,
 )
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.format import fingerprint
-from unitcorpus.shards.reader import Sample
-
-PARTS = {"pairs": ("prompt", "chosen", "rejected"), "contrasts": ("right", "wrong")}
+from unitcorpus.shards.reader import Corpus, Sample
 
 
 @dataclass(frozen=True)
@@ -69,11 +64,10 @@ def read_pairs(location: str | Path, split: str) -> Pairs:
     wrote.
     """
     corpus = unitcorpus.open(location)
-    kind = kind_of(corpus)
-    if kind not in PARTS:
-        raise UnitcorpusError(f"{location} holds {kind}, not pairs")
+    if corpus.layout.plain:
+        raise UnitcorpusError(f"{location} holds {corpus.layout.kind}, not pairs")
     samples = (sample for shard in corpus.shards(split) for sample in read_shard(corpus, shard))
-    read = [_read(sample, kind, corpus.unit_spec) for sample in samples]
+    read = [_read(sample, corpus) for sample in samples]
     if not read:
         raise UnitcorpusError(f"{location} has no pairs in its split '{split}'")
     keys, chosen, rejected, prompts, meta = (list(column) for column in zip(*read, strict=True))
@@ -91,11 +85,11 @@ def read_pairs(location: str | Path, split: str) -> Pairs:
 
 
 def _read(
-    sample: Sample, kind: str, spec: Mapping[str, Any]
+    sample: Sample, corpus: Corpus
 ) -> tuple[str, NDArray[np.uint16], NDArray[np.uint16], int, dict[str, Any]]:
     """(key, chosen, rejected, length of the prompt with BOS, meta) of a sample."""
-    parts = [sample_units(sample.members, part) for part in PARTS[kind]]
-    check_units(np.concatenate(parts), dict(spec), f"sample {sample.key}")
+    parts = [sample.part(name) for name in corpus.layout.parts]
+    check_units(np.concatenate(parts), corpus.unit_spec, f"{corpus.name}, sample {sample.key}")
     *prompt, chosen, rejected = parts
     return (
         sample.key,

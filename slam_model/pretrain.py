@@ -106,4 +106,5 @@ def _repeats(corpora: Sequence[Tokens], repeats: Mapping[str, float]) -> list[fl
 
 def _figures(suffix: str, nll: float, targets: float) -> dict[str, float]:
     mean = nll / targets
-    return {f"validation_loss{suffix}": mean, f"validation_perplexity{suffix}": math.exp(mean)}
+    perplexity = math.exp(mean) if mean < 700 else math.inf
+    return {f"validation_loss{suffix}": mean, f"validation_perplexity{suffix}": perplexity}

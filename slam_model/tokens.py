@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 import unitcorpus
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards import tar
-from unitcorpus.shards.format import DamagedError, fingerprint, read_npy, seal, unseal
+from unitcorpus.shards.format import DamagedError, fingerprint, seal, unseal
 from unitcorpus.shards.reader import Corpus, Sample
 from unitcorpus.shards.writer import sync_folder
 
@@ -83,11 +83,6 @@ def vocabulary(unit_spec: dict[str, Any]) -> int:
     return int(unit_spec["size"]) + FIRST_UNIT
 
 
-def kind_of(corpus: Corpus) -> str:
-    """`utterances`, `pairs` or `contrasts`."""
-    return str(corpus.info.get("layout", {"kind": "utterances"})["kind"])
-
-
 def cache_folder(name: str) -> Path:
     """Where things that can be made again are kept: `$XDG_CACHE_HOME/unitcorpus/NAME`."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -112,8 +107,8 @@ def open_tokens(location: str | Path, split: str = "train", cache: Path | None =
     the build wrote.
     """
     corpus = unitcorpus.open(location)
-    kind = kind_of(corpus)
-    if kind != "utterances":
+    if not corpus.layout.plain:
+        kind = corpus.layout.kind
         raise UnitcorpusError(f"{location} holds {kind}; pretraining reads a corpus of utterances")
     shards = corpus.shards(split)
     content = {"corpus": fingerprint(corpus.info), "split": split, "layout": LAYOUT}
@@ -181,7 +176,7 @@ def _compile(corpus: Corpus, shards: list[str], folder: Path) -> None:
 
 def _documents(corpus: Corpus, shard: str) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
     """(tokens of a shard's documents one after the other, length of each)."""
-    units = [sample_units(sample.members) for sample in read_shard(corpus, shard)]
+    units = [sample.units for sample in read_shard(corpus, shard)]
     lengths = np.array([len(one) + 2 for one in units], np.int64)
     flat = np.concatenate([np.zeros(0, np.uint16), *units])
     check_units(flat, corpus.unit_spec, f"{corpus.name}, shard {shard}")
@@ -203,13 +198,6 @@ def read_shard(corpus: Corpus, shard: str) -> Iterator[Sample]:
         raise DamagedError(f"{corpus.name}, shard {shard}: {error}") from None
     except OSError as error:  # of a network
         raise UnitcorpusError(f"cannot read shard {shard} of {corpus.name}: {error}") from error
-
-
-def sample_units(members: Mapping[str, memoryview], part: str = "units") -> NDArray[np.uint16]:
-    """The units of one part of a sample, uint16 [n], a view of its archive."""
-    if f"{part}.npy" not in members:
-        raise DamagedError(f"a sample has no {part}.npy")
-    return read_npy(members[f"{part}.npy"], "<u2")
 
 
 def check_units(units: NDArray[np.uint16], unit_spec: dict[str, Any], where: str) -> None:

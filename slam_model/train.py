@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -31,7 +30,7 @@ from transformers.utils.logging import disable_progress_bar
 import unitcorpus
 from slam_model import command
 from slam_model.budget import Clock
-from slam_model.checkpoint import Checkpoint, Checkpoints
+from slam_model.checkpoint import Checkpoint, Checkpoints, whole_folder
 from slam_model.dpo import make_preference
 from slam_model.loop import Run, Task, train
 from slam_model.metrics import Log, duration
@@ -96,6 +95,7 @@ def run(
             task = Pretraining(recipe, data, validation, accelerator)
         job = Run(recipe, accelerator, model, task, clock, checkpoints, log, record, resumed)
         number = train(job)
+        accelerator.end_training()
         if number:
             log.say(f"stopped after step {job.budget.steps}; the same command goes on from there")
             return 128 + number
@@ -168,15 +168,11 @@ def _model(
 
 
 def _finish(model: PreTrainedModel, recipe: TrainRecipe, final: Path) -> None:
-    """Writes the finished model and its recipe; `final` is there whole or not at all."""
-    temporary = final.with_name(f".{final.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    (temporary / "recipe.yaml").write_text(text, "utf-8")
-    if final.exists():
-        shutil.rmtree(final)
-    temporary.replace(final)
+    """Writes the finished model and its recipe."""
+    with whole_folder(final, "the last checkpoint has the same weights") as folder:
+        model.save_pretrained(folder)
+        text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        (folder / "recipe.yaml").write_text(text, "utf-8")
 
 
 def _accelerator(device: str, recipe: TrainRecipe, out: Path) -> Accelerator:

@@ -29,6 +29,37 @@ def make_hubert(
 
     torch.manual_seed(seed)
     model = HubertModel(_config(style, layers, hidden, stable_layer_norm)).eval()
+    _spread(model)
+    model.save_pretrained(folder)
+    return folder
+
+
+def make_full_size(
+    folder: Path, style: Literal["base", "mhubert25"], layers: int, seed: int = 0
+) -> Path:
+    """The same in the width of hubert-base, or of the 25 Hz mHuBERT."""
+    import torch
+    from transformers import HubertConfig, HubertModel
+
+    extra = 1 if style == "mhubert25" else 0
+    torch.manual_seed(seed)
+    config = HubertConfig(
+        num_hidden_layers=layers,
+        conv_dim=(512,) * (7 + extra),
+        conv_kernel=(10, 3, 3, 3, 3, 2, 2) + (2,) * extra,
+        conv_stride=(5, 2, 2, 2, 2, 2, 2) + (2,) * extra,
+        conv_pos_batch_norm=bool(extra),
+    )
+    model = HubertModel(config).eval()
+    _spread(model)
+    model.save_pretrained(folder)
+    return folder
+
+
+def _spread(model: Any) -> None:
+    """Values of their own for what a fresh model has at 0 or 1."""
+    import torch
+
     for name, value in model.named_parameters():
         if value.ndim == 1 or "pos_conv_embed" in name:
             # Fresh norms are all 1 and biases 0: give each its own values, so that none can be
@@ -39,8 +70,6 @@ def make_hubert(
             buffer.normal_(0, 0.3)
         if name.endswith("running_var"):
             buffer.uniform_(0.5, 2.0)
-    model.save_pretrained(folder)
-    return folder
 
 
 def _config(style: str, layers: int, hidden: int, stable_layer_norm: bool) -> Any:

@@ -1,10 +1,12 @@
-"""What batching Kokoro gains: `python tests/bench/speech.py`, with `--small` for a quick look,
-`--device cuda` where there is one.
+"""What batching Kokoro gains, and what text to units takes: `python tests/bench/speech.py`, with
+`--small` for a quick look, `--device cuda` where there is one.
 
-A model of Kokoro-82M's size with random weights speaks the same sentences in kokoro's own loop and
-in this package's batches. Ways to speak take turns; a figure is the median of the repeats, with the
-smallest and the largest. On a CPU seconds are those of the process, which has one thread: other
-processes then weigh less.
+A model of Kokoro-82M's size with random weights speaks the same sentences, at the pace of real
+speech (14 phonemes a second), in kokoro's own loop and in this package's batches. Ways to speak
+take turns; a figure is the median of the repeats, with the smallest and the largest. On a CPU
+seconds are those of the process, which has one thread: other processes then weigh less. Then the
+limit of the model on this machine (`roofline.py`), and the whole chain, with a HuBERT of the base
+model's size: hours of speech an hour, and what 30,000 hours would take.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import platform
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -27,16 +30,31 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from checkpoints import KOKORO_VOICES, make_kokoro
+from checkpoints_hubert import make_full_size
+from roofline import describe, measure_peaks, measure_work
 
-from unitcorpus.build.stages import set_numerics
+from unitcorpus.build.chunks import chunks
+from unitcorpus.build.stages import Encoded, Item, SpokenStages, set_numerics
+from unitcorpus.recipe.models import HubertUnits, KokoroSpeech, Recipe
 from unitcorpus.recipe.sources import StoriesSource
+from unitcorpus.shards.inputs import PlannedPart
 from unitcorpus.sources.base import Row
 from unitcorpus.sources.stories import StoryRows
+from unitcorpus.speech.kokoro import KokoroEngine
 from unitcorpus.speech.kokoro_batch import BatchedKokoro, Request, batches, noise
 from unitcorpus.speech.kokoro_files import Checkpoint
+from unitcorpus.speech.kokoro_kernels import kernels
 from unitcorpus.speech.phonemes import Phonemizer
+from unitcorpus.units.codebook import Codebook
+from unitcorpus.units.hubert import HubertExtractor
 
 RATE = 24_000
+FRAMES = 40
+PHONEMES = 14
+"""A second of speech, in frames and in phonemes."""
+
+PACE = 0.7
+"""Speed at which the random model's phonemes, of two frames each, last as long as real ones."""
 Waves = list[torch.Tensor]
 
 
@@ -53,15 +71,35 @@ class Way:
 # --- ways to speak ----------------------------------------------------------------------------
 
 
-def ways(model: Any, requests: Sequence[Request], settings: argparse.Namespace) -> Iterator[Way]:
+def ways(
+    folder: Path, model: Any, requests: Sequence[Request], settings: argparse.Namespace
+) -> Iterator[Way]:
     """The reference first: kokoro's own forward, one sentence at a time."""
-    yield Way("kokoro, one at a time", lambda: loop(model, requests), [])
-    speak = BatchedKokoro(model, settings.frames)
+    own = kokoros(folder, settings.device)
+    yield Way("kokoro, one at a time", lambda: loop(own, requests), [])
+    cuda = settings.device != "cpu"
+    options: list[tuple[str, torch.dtype | None, bool]] = [("", None, False)]
+    options += [(", compiled", None, True)] if settings.compile else []
+    options += [(", bfloat16", torch.bfloat16, False)] if settings.half else []
+    both = settings.half and settings.compile
+    options += [(", bfloat16, compiled", torch.bfloat16, True)] if both else []
     lengths = [len(request.phonemes) for request in requests]
-    for budget in settings.budgets:
-        cut = batches(lengths, budget)
-        run = in_batches(speak, requests, cut)
-        yield Way(f"ours, at most {budget} phonemes padded", run, cut)
+    for name, half, compile in options:
+        for seconds in settings.budgets:
+            frames = int(seconds * FRAMES) if cuda else None
+            speak = BatchedKokoro(model, frames, kernels=kernels(half, compile))
+            cut = batches(lengths, int(seconds * PHONEMES))
+            yield Way(f"ours, {seconds:g} s{name}", in_batches(speak, requests, cut), cut)
+
+
+def kokoros(folder: Path, device: str) -> Any:
+    """The package's own model, as it loads it."""
+    from kokoro import KModel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config, weights = str(folder / "config.json"), str(folder / "kokoro-v1_0.pth")
+        return KModel(repo_id="random", config=config, model=weights).to(device).eval()
 
 
 def loop(model: Any, requests: Sequence[Request]) -> Waves:
@@ -80,7 +118,7 @@ def in_batches(
         found: dict[int, torch.Tensor] = {}
         for batch in cut:
             spoken = speak([requests[i] for i in batch])
-            found |= {i: each.wave for i, each in zip(batch, spoken, strict=True)}
+            found |= {i: each.wave.cpu() for i, each in zip(batch, spoken, strict=True)}
         return [found[i] for i in range(len(requests))]
 
     return run
@@ -111,15 +149,19 @@ def seconds(way: Way, device: str) -> float:
 # --- what is spoken ---------------------------------------------------------------------------
 
 
-def sentences(folder: Path, vocabulary: dict[str, int], count: int) -> list[Request]:
-    """The first sentences of built-in stories, in all voices of the checkpoint in turn."""
-    phonemize = Phonemizer("a", "espeak", vocabulary)
+def sentences(count: int) -> list[str]:
+    """The first sentences of built-in stories."""
     rows = StoryRows(StoriesSource(count=count), 0).rows()
-    texts = [s for row in rows if isinstance(row, Row) for s in row.text.split(". ")][:count]
+    return [s for row in rows if isinstance(row, Row) for s in row.text.split(". ")][:count]
+
+
+def requests_of(texts: Sequence[str], folder: Path, vocabulary: dict[str, int]) -> list[Request]:
+    """The texts in all voices of the checkpoint in turn."""
+    phonemize = Phonemizer("a", "espeak", vocabulary)
     pieces = [piece.phonemes for text in texts for piece in phonemize(text)]
     packs = [Checkpoint(str(folder), None).pack(voice) for voice in KOKORO_VOICES]
     return [
-        Request(phonemes, packs[i % len(packs)][len(phonemes) - 1, 0], 1.0, seed=i)
+        Request(phonemes, packs[i % len(packs)][len(phonemes) - 1, 0], PACE, seed=i)
         for i, phonemes in enumerate(pieces)
     ]
 
@@ -154,29 +196,100 @@ def spread(values: Sequence[float]) -> str:
     return f"{median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
+# --- the limit, and the chain -----------------------------------------------------------------
+
+
+def roofline(model: Any, requests: Sequence[Request], best: float, device: str) -> str:
+    """The limit of the model as it runs, for a few sentences, and how near `best` comes to it."""
+    some = list(requests[:8])
+    speak = BatchedKokoro(model)
+    audio = sum(len(spoken.wave) for spoken in speak(some)) / RATE
+    return describe(measure_work(lambda: speak(some)), measure_peaks(device), audio, audio / best)
+
+
+def chain(folder: Path, texts: Sequence[str], settings: argparse.Namespace) -> Iterator[str]:
+    """Text to units, all of it on the device but the phonemes."""
+    make_full_size(folder / "hubert", "base", layers=2 if settings.small else 9)
+    speech = KokoroSpeech(
+        model=str(folder / "kokoro"), g2p="espeak", speed=PACE, voices=KOKORO_VOICES[:4]
+    )
+    units = HubertUnits(model=str(folder / "hubert"), layer=2 if settings.small else 9, codebook="")
+    codebook = Codebook(torch.randn(500, 768).numpy(), "")
+    source = StoriesSource()
+    recipe = Recipe(name="bench", source=source, speech=speech, units=units)
+    resolved = HubertExtractor.resolve(units)
+    stages = SpokenStages(
+        recipe, KokoroEngine.resolve(speech), {"extractor": resolved}, codebook, settings.device
+    )
+    items = [
+        Item(str(i), PlannedPart(text), speech.voices[i % 4], i) for i, text in enumerate(texts)
+    ]
+    for seconds in settings.budgets:
+        stages.batch_seconds = seconds
+        cut = chunks([item.part for item in items], seconds)
+        taken = []
+        for _ in range(settings.repeats):
+            stages.clock.seconds.clear()
+            start = time.perf_counter()
+            made = [e for chunk in cut for e in stages([items[i] for i in chunk])]
+            taken.append(time.perf_counter() - start)
+        audio = sum(e.num_samples for e in made if isinstance(e, Encoded)) / 16_000
+        speed = audio / median(taken)
+        shares = sum(stages.clock.seconds.values())
+        most = ", ".join(f"{k} {v / shares:.0%}" for k, v in stages.clock.seconds.items())
+        yield (
+            f"  {seconds:g} s: {speed:,.2f} hours of speech an hour ({most}); "
+            f"30,000 hours in {30_000 / speed:,.0f} hours of this device"
+        )
+    stages.close()
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--small", action="store_true", help="a small model, for a quick look")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--sentences", type=int, default=16)
+    parser.add_argument("--sentences", type=int, help="default: 16 on a CPU, 400 on a GPU")
     parser.add_argument(
-        "--budgets", type=int, nargs="+", default=[1, 250, 500, 1000], metavar="PHONEMES"
+        "--budgets", type=float, nargs="+", metavar="SECONDS", help="of speech in a batch"
     )
-    parser.add_argument("--frames", type=int, help="at a time in the decoder (default: by device)")
+    parser.add_argument("--compile", action="store_true", help="also with torch.compile")
+    parser.add_argument("--half", action="store_true", help="also in bfloat16")
+    parser.add_argument("--no-chain", action="store_true", help="leave out text to units")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the figures here")
-    return parser.parse_args()
+    settings = parser.parse_args()
+    gpu = settings.device != "cpu"
+    settings.budgets = settings.budgets or ([5, 20, 60, 150, 300, 600] if gpu else [60])
+    settings.sentences = settings.sentences or (400 if gpu else 16)
+    return settings
 
 
 def main() -> None:
     settings = parse()
+    if settings.device != "cpu" and not torch.cuda.is_available():
+        print("there is no GPU here: nothing to measure on one (leave out --device for the CPU)")
+        return
     set_numerics(threads=1)
     with tempfile.TemporaryDirectory(prefix="unitcorpus-bench-") as name:
         folder = make_kokoro(Path(name) / "kokoro", small=settings.small)
-        model = Checkpoint(str(folder), None).model().to(settings.device)
-        requests = sentences(folder, model.vocab, settings.sentences)
-    found = list(ways(model, requests, settings))
-    audio = measure(found, settings)
+        model = Checkpoint(str(folder), None).model(settings.device)
+        texts = sentences(settings.sentences)
+        requests = requests_of(texts, folder, model.vocab)
+        found = list(ways(folder, model, requests, settings))
+        audio = measure(found, settings)
+        table(found, requests, audio, settings)
+        best = max(median(way.speeds) for way in found)
+        print("the limit of Kokoro, as it runs in float32:")
+        print(roofline(model, requests, best, settings.device))
+        if not settings.no_chain:
+            print("text to units, kokoro and hubert-base (9 layers):")
+            for line in chain(Path(name), texts, settings):
+                print(line, flush=True)
+
+
+def table(
+    found: list[Way], requests: Sequence[Request], audio: float, settings: argparse.Namespace
+) -> None:
     cuda = settings.device != "cpu"
     machine = torch.cuda.get_device_name() if cuda else f"{platform.machine()}, one thread"
     versions = f"torch {torch.__version__}, kokoro {version('kokoro')}"

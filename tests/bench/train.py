@@ -7,6 +7,8 @@ padded: Trainer, rows of a batch padded to the longest. flattened: Trainer with
 DataCollatorWithFlattening. ours: `slam_model.loop`, flat packs. All have about the same tokens in a
 step, AdamW, clipping, one process; the three take turns, so that a slow minute hits all. Useful
 tokens are those that are no padding; the first step of each run is not timed.
+With --uneven the same units are cut anew, into documents of 64 to 1,022 units, so that padded rows
+are about 60 % full, as those of the published run were; utterances of one corpus are more even.
 With --gpu the model is Qwen2.5-0.5B's (random weights) in bfloat16 at a context of 1,024.
 """
 
@@ -39,7 +41,7 @@ from transformers import (
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "slam_model"))
-from corpora import write_corpus
+from tiny import write_corpus
 
 from slam_model.base import find_base
 from slam_model.budget import Clock
@@ -87,6 +89,21 @@ def read_units(files: Sequence[Path]) -> list[list[int]]:
     """The unit sequences of JSONL files, consecutive repeats collapsed."""
     lines = [json.loads(line) for file in files for line in file.open(encoding="utf-8")]
     return [[unit for unit, _ in groupby(line["units"])] for line in lines]
+
+
+def cut_unevenly(units: list[list[int]]) -> list[list[int]]:
+    """The same units in documents of random lengths that fit into the context."""
+    flat = [unit for one in units for unit in one]
+    lengths = np.random.default_rng(0).integers(64, CONTEXT - 1, len(flat) // 64)
+    ends = lengths.cumsum()
+    return [flat[end - n : end] for n, end in zip(lengths, ends, strict=True) if end <= len(flat)]
+
+
+def fill(units: list[list[int]], rows: int) -> float:
+    """How full padded batches of `rows` random documents are, on average."""
+    lengths = np.array([len(one) + 2 for one in units]).clip(max=CONTEXT)
+    batches = np.random.default_rng(0).choice(lengths, (500, rows))
+    return float((batches.mean(1) / batches.max(1)).mean())
 
 
 def make_tokens(units: list[list[int]], folder: Path) -> Tokens:
@@ -201,7 +218,7 @@ def theirs(
 
 
 def chunks(tokens: Tokens) -> list[list[int]]:
-    start, length, _ = chunk_table(tokens.offsets, CONTEXT)
+    start, length = chunk_table(tokens.offsets, CONTEXT)
     spans = zip(start, length, strict=True)
     return [tokens.tokens[a : a + n].astype(int).tolist() for a, n in spans]
 
@@ -230,7 +247,8 @@ def measure(setting: Setting, units: list[list[int]], rounds: int) -> dict[str, 
                 rates[way].append(rate)
                 flops[way].append(pace)
     peak = peak_flops(torch.device("cuda" if setting.bf16 else "cpu"))
-    found: dict[str, Any] = {way: spread(values) for way, values in rates.items()}
+    found: dict[str, Any] = {"padded rows are full to": fill(units, setting.rows)}
+    found |= {way: spread(values) for way, values in rates.items()}
     for way in ("padded", "flattened"):
         pairs = zip(rates["ours"], rates[way], strict=True)
         found[f"ours / {way}"] = spread([a / b for a, b in pairs])
@@ -250,6 +268,7 @@ def main() -> None:
     shared = Path(__file__).parents[3] / "shared" / "data" / "units"
     parser.add_argument("--data", nargs="+", type=Path, default=sorted(shared.glob("*.jsonl")))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--uneven", action="store_true")
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -258,7 +277,9 @@ def main() -> None:
         return
     if not options.data:
         parser.error("give --data: JSONL files with `units`")
-    found = measure(ON_GPU if options.gpu else ON_CPU, read_units(options.data), options.rounds)
+    units = read_units(options.data)
+    units = cut_unevenly(units) if options.uneven else units
+    found = measure(ON_GPU if options.gpu else ON_CPU, units, options.rounds)
     print(json.dumps(found, indent=2))
     if options.json:
         options.json.write_text(json.dumps(found, indent=2), "utf-8")

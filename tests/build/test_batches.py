@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 import unitcorpus
 from unitcorpus.build.agreement import exact, inexact
 from unitcorpus.build.chunks import BATCHES, chunks, seconds_of
-from unitcorpus.build.codebook import fit_codebook
-from unitcorpus.build.plan import read_plan
+from unitcorpus.build.codebook import Fit, fit_codebook
+from unitcorpus.build.folder import prepare_folder
+from unitcorpus.build.plan import write_plan
+from unitcorpus.build.request import resolve
 from unitcorpus.build.run import Execution, build_corpus
 from unitcorpus.build.worker import Progress, Worker
 from unitcorpus.errors import UnitcorpusError
@@ -32,7 +34,7 @@ from unitcorpus.shards.receipt import read_receipt
 from unitcorpus.speech import kokoro
 from unitcorpus.speech.kokoro_batch import BatchedKokoro
 from unitcorpus.units import hubert_batch
-from unitcorpus.units.hubert_batch import masks_for
+from unitcorpus.units.runs import expand
 
 TEXTS = [
     "Run!",
@@ -93,7 +95,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "texts.jsonl").write_text("".join(lines))
     (root / "recipe.yaml").write_text(RECIPE.format(root=root))
     recipe = load_recipe(str(root / "recipe.yaml"))
-    fit_codebook(recipe, 100, 100_000, "cpu", root / "book.npy")
+    fit_codebook(recipe, Fit(100, frames=100_000), "cpu", root / "book.npy")
     return root
 
 
@@ -115,21 +117,19 @@ def frames(root: Path) -> NDArray[np.uint16]:
     """The unit of every frame of a corpus, in its order."""
     samples = list(unitcorpus.open(root).samples())
     assert len(samples) == len(TEXTS)
-    return np.concatenate([np.repeat(s.units, s.durations) for s in samples])
+    runs = ((s.units, s.durations) for s in samples)
+    return np.concatenate([expand(units, d) for units, d in runs if d is not None])
 
 
-@pytest.fixture(params=["cpu", "as on a GPU"])
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way through the models: each device has its own, and both run on a CPU."""
-    if request.param == "cpu":
-        return
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU takes one utterance at a time; a GPU's way through the models runs on it as well."""
     at_once = partial(BatchedKokoro, frames=1 << 40, together=torch.float64)
     monkeypatch.setattr(kokoro, "BatchedKokoro", at_once)
-    of_gpu = masks_for(torch.device("cuda"))
-    monkeypatch.setattr(hubert_batch, "masks_for", lambda device: of_gpu)
+    monkeypatch.setattr(hubert_batch, "one_at_a_time", lambda device: False)
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize(("precision", "least"), [("float64", 1.0), ("float32", 0.999)])
 def test_units_do_not_depend_on_the_batch_budget(make: Make, precision: str, least: float) -> None:
     settings = f"speech.precision={precision}", f"units.precision={precision}"
@@ -141,6 +141,12 @@ def test_units_do_not_depend_on_the_batch_budget(make: Make, precision: str, lea
     same = float((small == large).mean())
     print(f"{precision}: {(small != large).sum()} of {len(small)} units differ")
     assert same >= least
+
+
+def test_on_a_cpu_the_budget_changes_no_byte(make: Make) -> None:
+    small, large = (make(f"compute.batch_seconds={seconds}") for seconds in (5, 60))
+    tar = Path("data") / "train-000000.tar"
+    assert (small / tar).read_bytes() == (large / tar).read_bytes()
 
 
 def test_the_same_budget_gives_the_same_bytes_on_any_executor(make: Make, digests: Digests) -> None:
@@ -162,39 +168,34 @@ def limited(worker: Worker, samples: int) -> None:
     worker.stages.extractor._model.register_forward_pre_hook(check)  # type: ignore[attr-defined]
 
 
-def test_out_of_memory_starts_the_shard_again_with_half_the_budget(
-    make: Make, models: Path, digests: Digests
-) -> None:
-    roomy = make("compute.batch_seconds=40")
+@pytest.fixture
+def worker(models: Path, tmp_path: Path, as_on_a_gpu: None) -> Iterator[Worker]:
+    """A worker with a plan and nothing built."""
     recipe = load_recipe(str(models / "recipe.yaml"), ["compute.batch_seconds=40"])
-    plan = read_plan(roomy, recipe)
-    [shard] = plan.shards
-    longest = max(s.meta["num_samples"] for s in unitcorpus.open(roomy).samples())
-    before = (roomy / "data" / "train-000000.tar").read_bytes()
-    worker = Worker(plan, roomy)
-    limited(worker, max(longest, 10 * 16_000))
-    seen: list[Progress] = []
-    receipt = worker.build(shard, seen.append)
+    prepare_folder(tmp_path / "planned")
+    worker = Worker(write_plan(resolve(recipe), tmp_path / "planned"), tmp_path / "planned")
+    yield worker
     worker.close()
+
+
+def test_out_of_memory_starts_the_shard_again_with_half_the_budget(
+    worker: Worker, make: Make
+) -> None:
+    limited(worker, 10 * 16_000)
+    seen: list[Progress] = []
+    receipt = worker.build(worker.plan.shards[0], seen.append)
     assert receipt.run == {"attempt": 1, "batch_seconds": 10.0}
-    assert read_receipt(roomy, shard.name) == receipt
+    assert read_receipt(worker.root, receipt.shard) == receipt
     assert seen[-1].rows == len(TEXTS)
-    halved = make("compute.batch_seconds=10")
-    assert (roomy / "data" / "train-000000.tar").read_bytes() == (
-        halved / "data" / "train-000000.tar"
-    ).read_bytes()
-    assert len(before) == (roomy / "data" / "train-000000.tar").stat().st_size
+    halved = make("compute.batch_seconds=10") / "data" / "train-000000.tar"
+    assert (worker.root / "data" / "train-000000.tar").read_bytes() == halved.read_bytes()
 
 
-def test_memory_for_not_even_one_utterance_is_an_error(make: Make, models: Path) -> None:
-    root = make("compute.batch_seconds=40")
-    recipe = load_recipe(str(models / "recipe.yaml"), ["compute.batch_seconds=40"])
-    plan = read_plan(root, recipe)
-    worker = Worker(plan, root)
+def test_memory_for_not_even_one_utterance_is_an_error(worker: Worker) -> None:
     limited(worker, 100)
     with pytest.raises(torch.OutOfMemoryError):
-        worker.build(plan.shards[0])
-    worker.close()
+        worker.build(worker.plan.shards[0])
+    assert not list((worker.root / "data").glob("*.tar"))
 
 
 # --- without models ---------------------------------------------------------------------------

@@ -175,7 +175,8 @@ def test_a_stopped_build_says_how_to_go_on_and_does(
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    for command in ("build", "pairs", "plan", "verify", "status", "export", "kmeans fit"):
+    commands = "build", "pairs", "plan", "verify", "status", "export", "report", "push", "dedup"
+    for command in (*commands, "doctor", "kmeans fit", "kmeans import"):
         shown = unitcorpus(*command.split(), "--help")
         assert shown.returncode == 0
         assert "Example: unitcorpus" in shown.stdout, command

@@ -15,7 +15,8 @@ from checkpoints import make_kokoro
 from checkpoints_hubert import make_hubert
 
 from unitcorpus.build import doctor
-from unitcorpus.build.codebook import fit_codebook
+from unitcorpus.build.codebook import Fit, fit_codebook
+from unitcorpus.build.machine import hub
 from unitcorpus.recipe import load_recipe
 
 
@@ -72,7 +73,7 @@ def test_a_hub_that_cannot_be_reached_is_said_and_not_waited_for(
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert "cannot be reached" in doctor.hub()
+    assert "cannot be reached" in hub()
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,9 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         f"units.codebook={root / 'book.npy'}",
         "units.codebook_sha256=null",
     ]
-    fit_codebook(load_recipe("stinystories", settings), 50, 1000, "cpu", root / "book.npy")
+    fit_codebook(
+        load_recipe("stinystories", settings), Fit(50, frames=1000), "cpu", root / "book.npy"
+    )
     return settings
 
 

@@ -378,6 +378,11 @@ class Hub(BaseHTTPRequestHandler):
         return self._json({})
 
     def _discussions(self, repo: Repo, rest: list[str]) -> None:
+        if rest[1:] == ["status"]:
+            status = json.loads(self._body)["status"]
+            repo.requests[int(rest[0]) - 1]["status"] = status
+            event = {"id": "1", "type": "status-change", "createdAt": "2026-01-01T00:00:00.000Z"}
+            return self._json({"newStatus": {**event, "data": {"status": status}}})
         if rest:
             return self._json(repo.requests[int(rest[0]) - 1])
         if self.command == "GET":

@@ -111,6 +111,10 @@ def test_the_code_on_a_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     _, body = parts((root / "README.md").read_text())
     blocks = [t.content for t in MarkdownIt().parse(body) if t.info == "python"]
     assert len(blocks) == 3
+    shell = [t.content for t in MarkdownIt().parse(body) if t.type == "fence" and not t.info]
+    assert shell == [
+        "python -m slam_model.train slam_dpo --data hf://datasets/user/name --out runs/mine\n"
+    ]
     for block in blocks:
         local = block.replace("hf://datasets/user/name", ".").replace("user/name", str(root))
         exec(compile(local, "card", "exec"), {})

@@ -358,9 +358,12 @@ def test_a_branch_and_a_pull_request_get_the_corpus_and_main_does_not(
     assert hub.push(small_corpus, "--create-pr").returncode == -9
     done = hub.push(small_corpus, "--create-pr")
     assert done.returncode == 0, done.stderr
-    assert len(hub.state.repos[REPO].requests) == 1
+    assert [request["status"] for request in hub.state.repos[REPO].requests] == ["open"]
     assert remote(hub, "refs/pr/1") == local(small_corpus)
     assert remote(hub) == {}
+    hub.push(small_corpus)
+    assert hub.push(small_corpus, "--create-pr").returncode == 0
+    assert len(hub.state.repos[REPO].requests) == 1
 
 
 def test_a_corpus_that_changes_is_withdrawn_first(

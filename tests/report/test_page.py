@@ -184,6 +184,15 @@ def test_the_page_comes_without_audio_where_there_can_be_none(
     assert written.note in "".join(Elements(tmp_path / "report.html").texts)
 
 
+def test_a_corpus_without_a_sample_has_a_page_that_says_why(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"id": "a", "text": "."}\n')
+    rows = f"source.path={tmp_path / 'rows.jsonl'}"
+    page = page_of(build(tmp_path / "c", "demo/stinystories", rows), tmp_path / "report.html")
+    assert not page.named("article")
+    assert "silence" in page.texts
+    assert any("below 0.001" in text for text in page.texts)
+
+
 def test_no_audio_makes_none(small_corpus: Path, tmp_path: Path) -> None:
     assert not page_of(small_corpus, tmp_path / "report.html", audio=False).named("audio")
 

@@ -21,9 +21,9 @@ import numpy as np
 import yaml
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
+from tiny import FAMILIES, Row, random_units, stories, write_corpus
 from torch import Tensor
 
-from corpora import FAMILIES, Row, random_units, stories, write_corpus
 from slam_model import command
 from slam_model.train import main
 
@@ -49,7 +49,8 @@ class Started:
         prepare: Callable[[], None] = lambda: None,
     ) -> None:
         words = [str(argument) for argument in arguments]
-        self._errors = Path(words[words.index("--out") + 1]).with_suffix(".err")
+        self._out = Path(words[words.index("--out") + 1])
+        self._errors = self._out.with_suffix(".err")
         port = _free_port()
         self._processes = [
             FORK.Process(target=_child, args=(words, self._errors, rank, processes, port, prepare))
@@ -62,6 +63,15 @@ class Started:
         for process in self._processes:
             assert process.pid is not None
             os.kill(process.pid, number)
+
+    def wait_for_step(self, step: int) -> None:
+        """Until that step is in metrics.jsonl."""
+        end = time.monotonic() + 60
+        while not any(line["step"] >= step for line in lines(self._out)):
+            alive = all(process.is_alive() for process in self._processes)
+            assert alive, self._errors.read_text("utf-8")
+            assert time.monotonic() < end, "the run does not get there"
+            time.sleep(0.001)
 
     def wait(self) -> Finished:
         for process in self._processes:
@@ -164,10 +174,3 @@ def figures(out: Path) -> list[dict[str, float]]:
 def weights(out: Path) -> dict[str, Tensor]:
     found: dict[str, Tensor] = load_file(out / "final" / "model.safetensors")
     return found
-
-
-def wait_for_step(out: Path, step: int) -> None:
-    end = time.monotonic() + 60
-    while not any(line["step"] >= step for line in lines(out)):
-        assert time.monotonic() < end, "the run does not get there"
-        time.sleep(0.001)

@@ -12,9 +12,9 @@ import torch
 from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import FAMILIES, random_units, write_corpus
 from torch import Tensor
 
-from corpora import FAMILIES, random_units, write_corpus
 from slam_model.dpo import Preference, preference_loss
 from slam_model.model import load_model
 from slam_model.pairs import read_pairs

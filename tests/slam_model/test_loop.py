@@ -12,9 +12,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 from runs import write_stories
+from tiny import FAMILIES, random_units, write_corpus
 from transformers import AutoModelForCausalLM
 
-from corpora import FAMILIES, random_units, write_corpus
 from slam_model.budget import Clock
 from slam_model.checkpoint import Checkpoints
 from slam_model.loop import Run, evaluate, train, update

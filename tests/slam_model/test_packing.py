@@ -11,8 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import stories, write_corpus
 
-from corpora import stories, write_corpus
 from slam_model.loader import Loader, Step
 from slam_model.packing import (
     IGNORE,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import Row, random_units, stories, write_corpus
 
-from corpora import Row, random_units, stories, write_corpus
 from slam_model.pairs import read_pairs
 from unitcorpus.errors import UnitcorpusError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import stories, write_corpus
 
 import unitcorpus
-from corpora import stories, write_corpus
 from slam_model.tokens import check_same_units, open_tokens
 from unitcorpus.errors import UnitcorpusError
 
@@ -79,6 +80,20 @@ def test_processes_that_start_together_share_one_compilation(corpus: Path, own_c
     assert said == {f"{open_tokens(corpus).tokens}\n"}
     root = own_cache / "unitcorpus" / "tokens"
     assert len([path for path in root.iterdir() if path.is_dir()]) == 1
+
+
+def test_a_process_waits_for_the_one_that_compiles(corpus: Path, own_cache: Path) -> None:
+    root = own_cache / "unitcorpus" / "tokens"
+    folder = root / open_tokens(corpus).fingerprint
+    shutil.rmtree(folder)
+    code = f"from slam_model.tokens import open_tokens; open_tokens({str(corpus)!r})"
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = subprocess.Popen([sys.executable, "-c", code])
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(1.5)
+    assert waiting.wait(60) == 0
+    assert folder.is_dir()
 
 
 def test_what_a_killed_compilation_left_is_replaced(corpus: Path, own_cache: Path) -> None:

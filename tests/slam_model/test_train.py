@@ -18,15 +18,14 @@ from runs import (
     lines,
     small_files,
     train,
-    wait_for_step,
     weights,
     write_pairs,
     write_recipe,
     write_stories,
 )
+from tiny import FAMILIES
 from transformers import AutoModelForCausalLM
 
-from corpora import FAMILIES
 from slam_model.checkpoint import Checkpoints
 from slam_model.recipe import TrainRecipe, load_train_recipe
 
@@ -75,7 +74,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     assert train(*arguments, "--out", whole).code == 0
     for attempt in range(2):
         run = Started([*arguments, "--out", out])
-        wait_for_step(out, random.randint(5, 10) + 9 * attempt)
+        run.wait_for_step(random.randint(5, 10) + 9 * attempt)
         run.send(number)
         stopped = run.wait()
         assert stopped.code == (-signal.SIGKILL if number == signal.SIGKILL else 143)
@@ -87,9 +86,23 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     assert_same_run(out, whole)
 
 
+def test_what_dropout_draws_goes_on_too(tmp_path: Path) -> None:
+    model = {"base": {**FAMILIES["opt"], "dropout": 0.2}, "twist": False}
+    recipe = write_recipe(tmp_path / "opt.yaml", model=model)
+    arguments = [recipe, "--data", write_stories(tmp_path / "stories")]
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert train(*arguments, "--out", whole).code == 0
+    run = Started([*arguments, "--out", out])
+    run.wait_for_step(3)
+    run.send(signal.SIGTERM)
+    assert run.wait().code == 143
+    assert train(*arguments, "--out", out).code == 0
+    assert_same_run(out, whole)
+
+
 def test_ctrl_c_saves_and_exits_with_130(pretraining: Arguments, tmp_path: Path) -> None:
     run = Started([*pretraining, "--out", tmp_path / "out"])
-    wait_for_step(tmp_path / "out", 5)
+    run.wait_for_step(5)
     run.send(signal.SIGINT)
     assert run.wait().code == 130
     last = lines(tmp_path / "out")[-1]["step"]
@@ -112,7 +125,7 @@ def test_two_processes_stop_at_the_same_step_on_a_signal_to_one(
 ) -> None:
     out, whole = tmp_path / "out", tmp_path / "whole"
     run = Started([*pretraining, "--out", out], processes=2)
-    wait_for_step(out, 5)
+    run.wait_for_step(5)
     run.send(signal.SIGTERM)
     assert run.wait().code == 143
     assert train(*pretraining, "--out", out, processes=2).code == 0
@@ -124,7 +137,7 @@ def test_hours_that_are_used_are_never_given_back(pretraining: Arguments, tmp_pa
     seconds, out = 1.5, tmp_path / "out"
     hours = ["--set", "budget.steps=null", "--set", f"budget.hours={seconds / 3600}"]
     run = Started([*pretraining, *hours, "--out", out])
-    wait_for_step(out, 20)
+    run.wait_for_step(20)
     run.send(signal.SIGKILL)
     assert run.wait().code == -signal.SIGKILL
     kept = Checkpoints(out / "checkpoints", keep=2).latest(pytest.fail)
@@ -167,7 +180,7 @@ def test_a_truncated_checkpoint_is_said_and_the_one_before_is_used(
     out, whole = tmp_path / "out", tmp_path / "whole"
     assert train(*pretraining, "--out", whole).code == 0
     run = Started([*pretraining, "--out", out])
-    wait_for_step(out, 14)
+    run.wait_for_step(14)
     run.send(signal.SIGTERM)
     assert run.wait().code == 143
     newest = sorted((out / "checkpoints").iterdir())[-1]
@@ -199,7 +212,7 @@ def test_a_full_disk_is_one_error_and_the_checkpoint_before_is_whole(
     more = [*pretraining, "--out", out, "--set", "budget.steps=8"]
     full = train(*more, prepare=small_files)
     assert full.code == 2
-    assert "cannot save the checkpoint" in full.errors
+    assert f"cannot save {out / 'checkpoints' / 'step-00000008'}" in full.errors
     assert "step 4 is kept" in full.errors
     assert train(*more).code == 0
 
@@ -260,7 +273,7 @@ def test_another_recipe_or_other_data_in_the_same_folder_is_refused(
 def test_one_run_at_a_time_in_a_folder(pretraining: Arguments, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run = Started([*pretraining, "--out", out, "--set", "budget.steps=100000"])
-    wait_for_step(out, 1)
+    run.wait_for_step(1)
     second = train(*pretraining, "--out", out)
     run.send(signal.SIGKILL)
     run.wait()

@@ -86,10 +86,11 @@ def meanwhile(act: Callable[[], None]) -> Iterator[None]:
 @pytest.fixture
 def engine() -> Iterator[EspeakEngine]:
     assert servers(os.getpid()) == []
+    others = children(os.getpid())  # such as multiprocessing's own, of other tests
     engine = EspeakEngine(SECTION, EspeakEngine.resolve(SECTION), "cpu")
     yield engine
     engine.close()
-    assert children(os.getpid()) == []
+    assert set(children(os.getpid())) <= set(others)
 
 
 def tensor(entry: torch.Tensor | Reject) -> torch.Tensor:
@@ -175,10 +176,11 @@ def test_interrupt_from_the_terminal_leaves_the_server_alone(engine: EspeakEngin
 
 
 def test_nothing_is_left_after_close_and_closing_again_is_allowed() -> None:
+    others = children(os.getpid())
     engine = EspeakEngine(SECTION, EspeakEngine.resolve(SECTION), "cpu")
     engine.synthesize([SHORT])
     engine.close()
-    assert children(os.getpid()) == []
+    assert set(children(os.getpid())) <= set(others)
     engine.close()
 
 

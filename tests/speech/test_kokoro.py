@@ -105,6 +105,19 @@ def test_the_audio_of_a_long_text_is_that_of_its_pieces_in_order(
     torch.testing.assert_close(ours, torch.cat(parts), rtol=0, atol=1e-5)
 
 
+def test_what_was_begun_ahead_changes_nothing_and_is_done_once(engine: KokoroEngine) -> None:
+    first, second = say("One fox."), say("Two owls sat.", "bf_emma")
+    expected = wave_of(engine, first), wave_of(engine, second)
+    engine.ahead([first, second])
+    begun = dict(engine._begun)
+    engine.ahead([second])
+    assert engine._begun == begun
+    assert torch.equal(wave_of(engine, first), expected[0])
+    assert list(engine._begun) == [second]
+    assert torch.equal(wave_of(engine, second), expected[1])
+    assert not engine._begun
+
+
 def test_neither_order_nor_neighbours_nor_the_generator_matter(engine: KokoroEngine) -> None:
     utterances = [say("One fox."), say("A\nB", "bf_emma"), say("Uno, dos.", "ef_dora", 3)]
     alone = [wave_of(engine, utterance) for utterance in utterances]

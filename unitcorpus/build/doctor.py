@@ -6,19 +6,11 @@ recipe needs and would not find.
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 from unitcorpus.build.agreement import Agreement, compare, exact, inexact
+from unitcorpus.build.machine import Finding, machine
 from unitcorpus.build.stages import Item, SpokenStages, set_numerics
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe.models import (
@@ -36,116 +28,18 @@ from unitcorpus.sources import open_source
 from unitcorpus.sources.base import Row
 from unitcorpus.sources.stories import StoryRows
 from unitcorpus.speech import ENGINES
-from unitcorpus.speech.phonemes import SPACY_MODEL
 from unitcorpus.units.codebook import Codebook
 from unitcorpus.units.spec import resolve_units
 
-GIB = 1 << 30
-HUB_SECONDS = 5.0
-LIBRARIES = (
-    "torch",
-    "torchaudio",
-    "transformers",
-    "kokoro",
-    "misaki",
-    "espeakng-loader",
-    "faiss-cpu",
-    "datasets",
-    "huggingface-hub",
-    "webdataset",
-)
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "kokoro-v1_0.pth")
 UTTERANCES = 8
 
 
-@dataclass(frozen=True)
-class Finding:
-    """`text` on the subject `what`."""
-
-    what: str
-    text: str
-    missing: bool = False
-    agreement: Agreement | None = None
-
-
 def examine(recipe: Recipe | None, device: str) -> Iterator[Finding]:
     """The machine, and what the recipe, if there is one, would use on it."""
-    yield from _machine(device)
-    yield from _libraries()
+    yield from machine(device)
     if recipe is not None:
         yield from _recipe(recipe, device)
-
-
-# --- the machine ------------------------------------------------------------------------------
-
-
-def _machine(device: str) -> Iterator[Finding]:
-    import torch
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    disk = shutil.disk_usage(Path.cwd()).free / GIB
-    yield Finding(
-        "machine",
-        f"{platform.system()} {platform.machine()}, {cores} cores, {_free_memory()}, "
-        f"{disk:,.0f} GiB free on disk here",
-    )
-    if device.startswith("cuda"):
-        index = torch.device(device)
-        free, total = (size / GIB for size in torch.cuda.mem_get_info(index))
-        name = torch.cuda.get_device_name(index)
-        yield Finding("device", f"{device}: {name}, {free:.1f} of {total:.1f} GiB free")
-    else:
-        why = "" if torch.cuda.is_available() else ": torch sees no CUDA device"
-        yield Finding("device", f"{device}{why}")
-
-
-def _free_memory() -> str:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        sizes = {line.split(":")[0]: int(line.split()[1]) / (1 << 20) for line in lines}
-        return f"{sizes['MemAvailable']:.1f} of {sizes['MemTotal']:.1f} GiB of memory free"
-    except (OSError, KeyError, ValueError, IndexError):
-        return "memory unknown"
-
-
-def _libraries() -> Iterator[Finding]:
-    yield Finding("python", f"{platform.python_version()}, unitcorpus {version('unitcorpus')}")
-    found = {name: _version(name) for name in LIBRARIES}
-    there = ", ".join(f"{name} {number}" for name, number in found.items() if number)
-    yield Finding("libraries", there)
-    for name, number in found.items():
-        if number is None:
-            yield Finding(name, f"is not installed: pip install {name}", missing=True)
-    ray = _version("ray")
-    yield Finding("ray", ray or "not installed; several workers need it: 'unitcorpus[ray]'")
-    model = _version(SPACY_MODEL)
-    advice = "not installed; Kokoro's English goes through espeak, or misaki downloads it"
-    yield Finding("spaCy", f"{SPACY_MODEL} {model}" if model else f"{SPACY_MODEL} is {advice}")
-    yield Finding("Hub", hub())
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def hub() -> str:
-    """Whether the Hugging Face Hub answers."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return "offline, as HF_HUB_OFFLINE says"
-    start = time.perf_counter()
-    try:
-        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=HUB_SECONDS).close()
-    except HTTPError:
-        pass  # it answers
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        return f"{constants.ENDPOINT} cannot be reached ({reason}); what is cached can be used"
-    return f"{constants.ENDPOINT} answers in {time.perf_counter() - start:.2f} s"
 
 
 # --- the recipe -------------------------------------------------------------------------------
@@ -196,8 +90,9 @@ def _try(
     try:
         yield from _agreement(recipe, compare(stages, reference, _items(recipe)))
     finally:
-        reference.close()
         stages.close()
+        if reference is not stages:
+            reference.close()
 
 
 def _source(recipe: Recipe) -> Finding:

@@ -63,7 +63,7 @@ class Output:
         sample = result if isinstance(result, Reject) else members(self.plan, row, result)
         if isinstance(sample, Reject):
             self.totals.rejected[sample.reason] += 1
-            self.rejects.write(_reject_line(row, sample))
+            self.rejects.write(reject_line(row.key, row.id, row.text, sample))
             return
         assert not isinstance(result, Reject)
         self.data.sample(row.key, sample)
@@ -100,6 +100,7 @@ class Output:
         )
 
 
-def _reject_line(row: Input, reject: Reject) -> bytes:
-    line = {"key": row.key, "id": row.id, **reject_fields(reject, row.text)}
+def reject_line(key: str, name: str, text: str, reject: Reject) -> bytes:
+    """The line of a row, by its key and id, in the rejects of its shard."""
+    line = {"key": key, "id": name, **reject_fields(reject, text)}
     return json.dumps(line, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace") + b"\n"

@@ -13,6 +13,7 @@ import typer
 
 from unitcorpus.cli.build import build, pairs, plan
 from unitcorpus.cli.corpus import export, status, verify
+from unitcorpus.cli.dedup import dedup
 from unitcorpus.cli.doctor import doctor
 from unitcorpus.cli.kmeans import kmeans
 from unitcorpus.cli.push import push
@@ -36,6 +37,7 @@ app.command()(export)
 app.command()(doctor)
 app.command()(report)
 app.command()(push)
+app.command()(dedup)
 app.add_typer(kmeans, name="kmeans")
 
 
@@ -70,7 +72,7 @@ def main() -> None:
     except UnitcorpusError as error:
         _fail(error, str(error), 2)
     except Stopped as stop:
-        resumable = words[:1] in (["build"], ["pairs"], ["push"])
+        resumable = words[:1] in (["build"], ["pairs"], ["push"], ["dedup"])
         more = "; what was finished is kept, run the same command to go on" if resumable else ""
         _fail(stop, f"stopped{more}", stop.code)
     except BrokenPipeError:

@@ -31,7 +31,8 @@ def doctor(
 
     Example: unitcorpus doctor demo/stinystories
     """
-    from unitcorpus.build.doctor import Finding, examine
+    from unitcorpus.build.doctor import examine
+    from unitcorpus.build.machine import Finding
 
     resolved = read_recipe(recipe, settings, None) if recipe else None
     findings: list[Finding] = []

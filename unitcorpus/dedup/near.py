@@ -113,20 +113,37 @@ def shingles(forms: list[str], n: int) -> tuple[NDArray[np.uint64], NDArray[np.u
     starts = np.append(0, ends[:-1] + 1)
     last_words = np.flatnonzero(data[ends] == ord("\n"))
     first_words = np.append(0, last_words[:-1] + 1)
-    grams = np.maximum(last_words - first_words + 2 - n, 1)
-    offsets = np.append(0, np.cumsum(grams))
-    first = np.arange(offsets[-1]) + np.repeat(first_words - offsets[:-1], grams)
-    last = np.minimum(first + n - 1, np.repeat(last_words, grams))
+    first, last, offsets = windows(last_words - first_words + 1, n)
     return hash_spans(data, starts[first], ends[last]), offsets.astype(np.uint64)
 
 
+def windows(
+    lengths: NDArray[np.int64], n: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The n-grams of sequences that stand one after another: first and last item of each n-gram,
+    and offsets [sequences + 1] of each sequence's. One of fewer than n items is one n-gram."""
+    ends = np.cumsum(lengths)
+    begins = ends - lengths
+    grams = np.maximum(lengths + 1 - n, 1)
+    offsets = np.append(0, np.cumsum(grams))
+    first = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], grams)
+    return first, np.minimum(first + n, np.repeat(ends, grams)) - 1, offsets
+
+
 def hash_spans(
-    data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
+    data: NDArray[np.uint8] | NDArray[np.uint16],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    base: int = BASE,
 ) -> NDArray[np.uint64]:
-    """A hash of data[start:end] for each span, wherever it lies."""
-    weighted = (data + np.uint64(1)) * powers(BASE, len(data))
+    """A hash of data[start:end] for each span, wherever it lies. `base` is odd.
+
+    With base > the greatest value + 1, spans of at most n values have no hash in common if
+    base^n <= 2^64: the polynomial is then the span itself, and mixing is one-to-one.
+    """
+    weighted = (data + np.uint64(1)) * powers(base, len(data))
     sums = np.append(np.uint64(0), np.cumsum(weighted))
-    inverse = powers(pow(BASE, -1, 1 << 64), len(data) + 1)
+    inverse = powers(pow(base, -1, 1 << 64), len(data) + 1)
     return mixed((sums[ends] - sums[starts]) * inverse[starts])
 
 
@@ -173,15 +190,21 @@ def band_groups(
     sizes: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     used = 0
     for band in range(bands):
-        keys = np.zeros(len(signatures), np.uint64)
-        for column in signatures[:, band * rows : (band + 1) * rows].T:
-            keys = mixed(keys * np.uint64(BASE) + column)
+        keys = band_keys(signatures[:, band * rows : (band + 1) * rows])
         _, key, count = np.unique(keys, return_inverse=True, return_counts=True)
         number = np.where(count > 1, np.cumsum(count > 1) - 1 + used, -1)
         groups[:, band] = number[key]
         sizes.append(count[count > 1])
         used += len(sizes[-1])
     return groups, np.concatenate(sizes)
+
+
+def band_keys(slots: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """One key for the slots [texts, rows] of a band: equal where all of them are."""
+    keys = np.zeros(len(slots), np.uint64)
+    for column in slots.T:
+        keys = mixed(keys * np.uint64(BASE) + column)
+    return keys
 
 
 class Kept:

@@ -35,7 +35,7 @@ def ingredients(corpus: dict[str, Any]) -> list[tuple[str, str, str]]:
     if "model" in extractor:
         rows.append(("features", extractor["model"], _model(extractor["model"])))
     if "codebook" in units:
-        book = recipe["units"]["codebook"]
+        book = recipe["units"].get("codebook", "a local file")  # left out where it is one
         ours = book == "demo"
         said = "Apache-2.0, with unitcorpus" if ours else "that of whoever published or fitted it"
         rows.append(("codebook", book, said))

@@ -85,8 +85,13 @@ def push(root: Path, repo: str, options: Options, say: Say) -> Pushed:
         raise UnitcorpusError(f"{repo} is public: give --public to push to it")
     if options.dry_run:
         return _show(target, files, corpus.info, options, say)
-    url = _prepare(target, corpus.info, options, say)
+    url = _prepare(target, options, say)
+    if options.create_pr and not differing(_patiently(target.files, repo, say), files):
+        return Pushed(url, len(files), 0, 0)  # there is nothing to ask for
+    if options.create_pr:
+        url = _open_request(target, corpus.info, say)
     sent = _send(target, files, corpus.info, say)
+    _patiently(target.publish_request, repo, say)
     return Pushed(url, len(files), len(sent), sum(sent.values()))
 
 
@@ -114,18 +119,22 @@ def _connect(dry_run: bool) -> HfApi:
     return huggingface_hub.HfApi(token=token or False)
 
 
-def _prepare(target: Target, info: dict[str, Any], options: Options, say: Say) -> str:
-    """Makes the data set, the branch or the pull request; returns the address."""
+def _prepare(target: Target, options: Options, say: Say) -> str:
+    """Makes the data set and the branch; returns the address."""
     _patiently(lambda: target.make(options.public), target.repo, say)
     if target.private and options.public:
         say(f"{target.repo} was there already, private, and stays so")
     url = f"{target.api.endpoint}/datasets/{target.repo}"
-    if options.create_pr:
-        title = f"Corpus {info['name']}, plan {info['plan'][:12]}"
-        words = "Sent by unitcorpus; whole once corpus.json is there."
-        url = _patiently(lambda: target.open_request(title, words), target.repo, say)
-    where = target.revision or "main"
-    say(f"to {url} ({'private' if target.private else 'public'}, {where})")
+    say(f"to {url} ({'private' if target.private else 'public'}, {target.revision or 'main'})")
+    return url
+
+
+def _open_request(target: Target, info: dict[str, Any], say: Say) -> str:
+    """The address of the pull request for this corpus: the one that is there, or a new one."""
+    title = f"Corpus {info['name']}, plan {info['plan'][:12]}"
+    words = "Sent by unitcorpus; whole once corpus.json is there."
+    url = _patiently(lambda: target.open_request(title, words), target.repo, say)
+    say(f"as the pull request {url}")
     return url
 
 

@@ -32,11 +32,13 @@ class There:
 
 
 class Target:
-    """`revision` None is the main branch; `exists` says whether there is a data set yet."""
+    """`revision` None is the main branch; `exists` says whether there is a data set yet, `draft`
+    is the number of the pull request that is pushed to, while it is a draft."""
 
     def __init__(self, api: HfApi, repo: str, revision: str | None) -> None:
         self.api, self.repo, self.revision = api, repo, revision
         self.private: bool | None = None
+        self.draft: int | None = None
         self.exists = self._look()
 
     def _look(self) -> bool:
@@ -72,7 +74,13 @@ class Target:
                 self.repo, title, repo_type="dataset", description=description
             )
         self.revision = request.git_reference
+        self.draft = request.num if request.status == "draft" else None
         return str(request.url)
+
+    def publish_request(self) -> None:
+        """Shows the pull request to others, once everything is there."""
+        if self.draft is not None:
+            self.api.change_discussion_status(self.repo, self.draft, "open", repo_type="dataset")
 
     def files(self) -> dict[str, There]:
         """What is there, by name; nothing where there is no data set or branch."""

@@ -59,7 +59,7 @@ def histogram(
     number = max(ceil((high - low) / width), 1)
     high = low + number * width
     rows = tuple(
-        Row(label, _summary(tally, unit), number, bars(tally.bars(low, high, width)))
+        Row(label, _summary(tally), number, bars(tally.bars(low, high, width)))
         for label, tally in series.items()
     )
     place = 100 / (high - low)
@@ -129,10 +129,10 @@ def _bar(position: int, height: float, gap: float) -> str:
     return f"M{left} 100V{100 - height:.4g}h{1 - gap:g}V100z"
 
 
-def _summary(tally: Tally, unit: str) -> str:
+def _summary(tally: Tally) -> str:
     values = [tally.quantile(q) for q in (0.5, 0.05, 0.95)]
     median, low, high = (f"{round(value, 3):.3g}" for value in values)
-    return f"median {median}, nine in ten between {low} and {high}"
+    return f"median {median}, middle 90 %: {low} to {high}"
 
 
 def _reach(runs: NDArray[np.int64], share: float) -> int:

@@ -114,8 +114,8 @@ def measure(corpus: Corpus, tick: Callable[[str, int], None] = lambda *_: None) 
         found.draw.see([sample.key for sample in portion])
         found.samples += len(portion)
         tick("measuring", found.samples)
-    found.distinct_texts = len(np.unique(np.frombuffer(texts, np.uint64)))
-    found.distinct_sequences = len(np.unique(np.frombuffer(sequences, np.uint64)))
+    found.distinct_texts = len(np.unique(np.array(texts, np.uint64)))
+    found.distinct_sequences = len(np.unique(np.array(sequences, np.uint64)))
     return found
 
 

@@ -115,7 +115,7 @@ def _check_strays(files: Files, shards: set[str], plan: dict[str, Any]) -> Itera
     }
     for folder, names in due.items():
         for name in files.names(folder):
-            if name not in names:
+            if name not in names and not name.startswith("."):
                 yield f"{folder}/{name} is not part of the corpus"
 
 

@@ -20,7 +20,7 @@ from unitcorpus.recipe.models import KokoroSpeech
 from unitcorpus.seeds import seed_of
 from unitcorpus.speech.base import Utterance
 from unitcorpus.speech.kokoro_batch import BatchedKokoro, Request, batches
-from unitcorpus.speech.kokoro_files import Checkpoint, in_double
+from unitcorpus.speech.kokoro_files import Checkpoint
 from unitcorpus.speech.kokoro_kernels import kernels
 from unitcorpus.speech.phonemes import ENGLISH, LANGUAGES, SPACY_MODEL, Phonemizer, choose
 from unitcorpus.speech.silence import silence
@@ -62,9 +62,7 @@ class KokoroEngine:
                     "put back what was planned with, or build from the start"
                 )
         files = Checkpoint(section.model, resolved["revision"])
-        self._model = files.model(device)
-        if section.precision == "float64":
-            in_double(self._model)
+        self._model = files.model(device, section.precision == "float64")
         half = getattr(torch, section.precision) if section.precision in HALF else None
         self._batched = BatchedKokoro(self._model, kernels=kernels(half, section.compile))
         self._packs = {voice: files.pack(voice) for voice in section.voices}

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unitcorpus import channels_last
 from unitcorpus.errors import UnitcorpusError, nearest
 from unitcorpus.recipe.models import is_local
 
@@ -51,8 +52,8 @@ class Checkpoint:
         whole = json.dumps(digests, sort_keys=True).encode()
         return f"sha256:{hashlib.sha256(whole).hexdigest()}"
 
-    def model(self, device: str = "cpu") -> Any:
-        """kokoro's `KModel` with its weights on a device, ready to infer: see `arranged`."""
+    def model(self, device: str = "cpu", double: bool = False) -> Any:
+        """kokoro's `KModel` with its weights on a device, in float32 or float64, `arranged`."""
         from kokoro import KModel
 
         config, weights = self._file(CONFIG), self._file(WEIGHTS)
@@ -67,6 +68,8 @@ class Checkpoint:
                 f"speech.model: {CONFIG} and {WEIGHTS} of '{self._model}' make no model of the "
                 f"kokoro package ({what}); use those of hexgrad/Kokoro-82M"
             ) from error
+        if double:
+            _in_double(model)
         return arranged(model.to(device))
 
     def pack(self, voice: str) -> torch.Tensor:
@@ -153,11 +156,11 @@ def arranged(model: Any) -> Any:
     if model.device.type == "cpu":
         for module in model.decoder.generator.modules():
             if isinstance(module, torch.nn.Conv1d):
-                module.weight.data = module.weight.data.mT.contiguous().mT
+                channels_last.arrange(module)
     return model
 
 
-def in_double(model: Any) -> None:
+def _in_double(model: Any) -> None:
     """All of the model in float64, with what it keeps outside of its parameters."""
     import torch
 

@@ -65,30 +65,6 @@ def snake(x: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     return x.addcmul_((alpha * x).sin_().square_(), 1 / alpha)
 
 
-def convolve(module: torch.nn.Conv1d, x: torch.Tensor) -> torch.Tensor:
-    """A Conv1d [items, channels, steps] through conv2d, which keeps tensors channels last where
-    conv1d copies them: on a CPU 1.5 times as fast."""
-    from torch.nn.functional import conv2d
-
-    assert not isinstance(module.padding, str)
-    return conv2d(
-        x[:, :, None],
-        module.weight[:, :, None],
-        module.bias,
-        (1, *module.stride),
-        (0, *module.padding),
-        (1, *module.dilation),
-        module.groups,
-    )[:, :, 0]
-
-
-def is_channels_last(module: torch.nn.Module) -> bool:
-    """Whether a module is a Conv1d whose weights are stored that way (`kokoro_files.arranged`)."""
-    import torch
-
-    return isinstance(module, torch.nn.Conv1d) and module.weight.stride(1) == 1
-
-
 @dataclass(frozen=True)
 class Kernels:
     """The functions above, or others for them, and the precision of the generator."""

@@ -16,13 +16,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from unitcorpus.speech.kokoro_kernels import (
-    PLAIN,
-    Kernels,
-    convolve,
-    full_precision,
-    is_channels_last,
-)
+from unitcorpus.channels_last import convolve, is_arranged
+from unitcorpus.speech.kokoro_kernels import PLAIN, Kernels, full_precision
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +109,7 @@ def decoder_sites(
     for upsampling in generator.ups:
         yield _zero_before("upsampling", upsampling, ends)
     for module in generator.modules():
-        if is_channels_last(module) and module is not generator.conv_post:
+        if is_arranged(module) and module is not generator.conv_post:
             yield Site("layout", module, "forward", partial(convolve, module))
     spectrum = partial(_spectrum, generator.conv_post.forward, ends)
     yield Site("spectrum", generator.conv_post, "forward", spectrum)

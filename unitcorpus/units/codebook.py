@@ -40,25 +40,31 @@ class Codebook:
 
 
 def load_codebook(section: MfccUnits | HubertUnits) -> Codebook:
-    """The codebook that a recipe names: `demo`, a local file or a URL; .npy, .safetensors or a
-    pickled scikit-learn k-means, told apart by content.
+    """The codebook that a recipe names. Raises UnitcorpusError."""
+    return read_codebook(section.codebook, section.codebook_sha256)
 
-    Raises UnitcorpusError for one that is missing, is not what the recipe's codebook_sha256 says,
-    or holds no usable centroids.
+
+def read_codebook(
+    where: str, pin: str | None = None, pin_name: str = "units.codebook_sha256"
+) -> Codebook:
+    """A codebook: `demo`, a local file or a URL; .npy, .safetensors or a pickled scikit-learn
+    k-means, told apart by content.
+
+    Raises UnitcorpusError for one that is missing, has not the sha256 that `pin` (whose name the
+    user knows as `pin_name`) says, or holds no usable centroids.
     """
-    where, pin = section.codebook, section.codebook_sha256
     remote = "://" in where and not where.startswith("file://")
     path = _fetch(where, pin) if remote else _local(where)
     data = _read(path, where)
     found = sha256(data).hexdigest()
     if pin is not None and found != pin.lower():
         raise UnitcorpusError(
-            f"codebook {where} has sha256 {found}, units.codebook_sha256 asks for {pin}; "
+            f"codebook {where} has sha256 {found}, {pin_name} asks for {pin}; "
             "find out which is right before using either"
         )
     if remote and pin is None and _format(data) == "pickle":
         raise UnitcorpusError(
-            f"codebook {where} is a pickle from the network: set units.codebook_sha256 to the hash "
+            f"codebook {where} is a pickle from the network: set {pin_name} to the hash "
             f"that its authors publish (what is there now has {found})"
         )
     return _parse(data, where)

@@ -14,12 +14,15 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unitcorpus import channels_last
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe.models import HubertUnits, is_local
+from unitcorpus.units import hubert_batch
 from unitcorpus.units.base import count_frames
 from unitcorpus.units.hubert_batch import forward_batch, plan_batches
 
@@ -36,8 +39,8 @@ class HubertExtractor:
 
     `features` gives float32 [frames, hidden size] on that device; frames is what the convolutions
     give for the waveform with `input_padding` zeros on each side. Waveforms go through the model
-    in batches of at most `batch_seconds`, padding counted; a longer one goes alone. What is not
-    finite, as half precision may make it, stays so.
+    in batches of at most `batch_seconds`, padding counted; a longer one goes alone, and on a CPU
+    all do. What is not finite, as half precision may make it, stays so.
     """
 
     batch_seconds: float = 0
@@ -53,6 +56,9 @@ class HubertExtractor:
         self._dtype = getattr(torch, section.precision)
         model = _load_model(section, str(resolved["revision"]))
         self._model = model.to(self._device, self._dtype)
+        _fold_weight_norm(self._model)
+        if self._device.type == "cpu":
+            _arrange(self._model)
 
     @staticmethod
     def resolve(section: HubertUnits) -> dict[str, Any]:
@@ -103,7 +109,8 @@ class HubertExtractor:
     def _forward(self, waves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Waveforms as the model takes them, each of at least one frame, to hidden states."""
         found: dict[int, torch.Tensor] = {}
-        budget = int(self.batch_seconds * self.sample_rate)
+        alone = hubert_batch.one_at_a_time(self._device)
+        budget = 0 if alone else int(self.batch_seconds * self.sample_rate)
         for batch in plan_batches([len(wave) for wave in waves], budget):
             states = forward_batch(self._model, [waves[i] for i in batch])
             found.update(zip(batch, states, strict=True))
@@ -144,6 +151,24 @@ def _load_model(section: HubertUnits, revision: str) -> Any:
     if config.do_stable_layer_norm:
         model.encoder.layer_norm = torch.nn.Identity()
     return model.eval()
+
+
+def _arrange(model: Any) -> None:
+    """Convolutions with channels last, but for the first, which has one channel."""
+    convolutions = [layer.conv for layer in model.feature_extractor.conv_layers[1:]]
+    for module in (*convolutions, model.encoder.pos_conv_embed.conv):
+        channels_last.arrange(module)
+        module.forward = partial(channels_last.convolve, module)
+
+
+def _fold_weight_norm(model: Any) -> None:
+    """Plain weights for the positional convolution, which else makes them anew in every forward;
+    the same to the bit."""
+    from torch.nn.utils import parametrize
+
+    convolution = model.encoder.pos_conv_embed.conv
+    if parametrize.is_parametrized(convolution, "weight"):
+        parametrize.remove_parametrizations(convolution, "weight")
 
 
 def _check_complete(report: dict[str, Any], name: str) -> None:

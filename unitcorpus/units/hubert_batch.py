@@ -46,7 +46,7 @@ def forward_batch(
     """The last hidden states [frames, width] of waveforms [samples] of at least one frame each, by
     a HubertModel in evaluation mode, in its dtype and on its device, without gradients.
 
-    `masks` are those for the device if not given. A waveform alone goes through plain transformers.
+    `masks` are `MASKS` if not given. A waveform alone goes through plain transformers.
     """
     import torch
     from torch.nn.utils.rnn import pad_sequence
@@ -54,32 +54,16 @@ def forward_batch(
     lengths = [len(wave) for wave in waves]
     with torch.inference_mode(), ExitStack() as stack:
         if len(waves) > 1:
-            for mask in masks_for(model.device) if masks is None else masks:
+            for mask in MASKS if masks is None else masks:
                 stack.enter_context(mask(model, lengths))
         states = model(pad_sequence(list(waves), batch_first=True)).last_hidden_state
     frames = _count_frames(model, lengths)
     return [row[:count] for row, count in zip(states, frames, strict=True)]
 
 
-def masks_for(device: torch.device) -> tuple[Mask, ...]:
-    """A CPU gains nothing from batches in the front end and pays for their padding; a GPU gains."""
-    front_end = separate_front_end if device.type == "cpu" else masked_group_norm
-    return front_end, masked_positions, masked_attention
-
-
-@contextmanager
-def separate_front_end(model: Any, lengths: Sequence[int]) -> Iterator[None]:
-    """All convolutions, and so the group norm, of each waveform by itself."""
-    from torch.nn.utils.rnn import pad_sequence
-
-    whole = model.feature_extractor.forward
-
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        apart = [whole(x[i : i + 1, :length])[0].T for i, length in enumerate(lengths)]
-        return pad_sequence(apart, batch_first=True).transpose(1, 2)
-
-    with _replaced(model.feature_extractor, forward):
-        yield
+def one_at_a_time(device: torch.device) -> bool:
+    """Whether batches gain nothing: on a CPU they only pay for their padding."""
+    return device.type == "cpu"
 
 
 @contextmanager
@@ -133,6 +117,9 @@ def masked_attention(model: Any, lengths: Sequence[int]) -> Iterator[None]:
             hook = layer.attention.register_forward_pre_hook(mask, with_kwargs=True)
             hooks.enter_context(hook)
         yield
+
+
+MASKS: tuple[Mask, ...] = (masked_group_norm, masked_positions, masked_attention)
 
 
 @contextmanager

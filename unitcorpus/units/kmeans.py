@@ -8,7 +8,7 @@ centroid is left, float64 distances decide, and the lowest index wins an exact t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CHUNK = 4096
 """Rows that are worked on at once: bounds the memory of a long utterance."""
+
+Init = Literal["random", "kmeans++"]
 
 UNIT_ROUNDOFF = 2.0**-24
 
@@ -106,13 +108,14 @@ def fit(
     iterations: int = 25,
     redos: int = 3,
     threads: int = 1,
+    init: Init = "random",
 ) -> tuple[NDArray[np.float32], float]:
     """Centroids float32 [clusters, width] of float32 [n, width], and the mean squared distance of
     a row to its centroid.
 
-    The best of `redos` runs of Lloyd's algorithm on all rows, from random rows. On one platform
-    the same arguments give the same bytes; the number of threads is one of them. Raises
-    UnitcorpusError for fewer rows than clusters.
+    The best of `redos` runs of Lloyd's algorithm on all rows, from random rows or from those of
+    k-means++ (Arthur & Vassilvitskii 2007). On one platform the same arguments give the same bytes;
+    the number of threads is one of them. Raises UnitcorpusError for fewer rows than clusters.
     """
     import faiss
 
@@ -126,15 +129,29 @@ def fit(
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(threads)
     try:
-        centroids = _lloyd(np.ascontiguousarray(features), clusters, seed, iterations, redos)
+        rows = np.ascontiguousarray(features)
+        if init == "random":
+            centroids, _ = _lloyd(rows, clusters, seed, iterations, redos)
+        else:  # where faiss chooses so, it does not try again by itself
+            tries = (
+                _lloyd(rows, clusters, seed + redo, iterations, 1, "KMEANS_PLUS_PLUS")
+                for redo in range(redos)
+            )
+            centroids, _ = min(tries, key=lambda found: found[1])
     finally:
         faiss.omp_set_num_threads(before)
-    return centroids, _inertia(features, centroids)
+    return centroids, measure(features, centroids)[0]
 
 
 def _lloyd(
-    features: NDArray[np.float32], clusters: int, seed: int, iterations: int, redos: int
-) -> NDArray[np.float32]:
+    features: NDArray[np.float32],
+    clusters: int,
+    seed: int,
+    iterations: int,
+    redos: int,
+    init: str = "RANDOM",
+) -> tuple[NDArray[np.float32], float]:
+    """(centroids, the sum of squared distances) of the best run."""
     import faiss
 
     options: dict[str, Any] = {
@@ -146,16 +163,25 @@ def _lloyd(
         "min_points_per_centroid": 1,
         "max_points_per_centroid": len(features),
     }
+    options["init_method"] = getattr(faiss, f"ClusteringInitMethod_{init}")
     kmeans = faiss.Kmeans(features.shape[1], clusters, **options)
-    kmeans.train(features)
-    return np.asarray(kmeans.centroids, dtype=np.float32)
+    objective = float(kmeans.train(features))
+    return np.asarray(kmeans.centroids, dtype=np.float32), objective
 
 
-def _inertia(features: NDArray[np.float32], centroids: NDArray[np.float32]) -> float:
-    units = assign(features, Codebook(centroids, ""))
-    squares = [
-        np.square(rows.astype(np.float64) - centroids[units[start : start + CHUNK]]).sum()
-        for start in range(0, len(features), CHUNK)
-        for rows in [features[start : start + CHUNK]]
-    ]
-    return float(sum(squares)) / len(features)
+def measure(
+    features: NDArray[np.float32], centroids: NDArray[np.float32]
+) -> tuple[float, NDArray[np.int64]]:
+    """(mean squared distance of a row to its centroid, rows of each centroid int64 [clusters]).
+
+    Read in pieces: `features` may lie in a file.
+    """
+    quantise = Codebook(centroids, "")
+    usage = np.zeros(len(centroids), np.int64)
+    total = 0.0
+    for start in range(0, len(features), CHUNK):
+        rows = np.array(features[start : start + CHUNK])
+        units = assign(rows, quantise)
+        usage += np.bincount(units, minlength=len(usage))
+        total += float(np.square(rows.astype(np.float64) - centroids[units]).sum())
+    return total / len(features), usage
