@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from checkpoints_hubert import make_full_size
 from units import recorded, spoken
 
+from checkpoints_hubert import make_full_size
 from unitcorpus.build.stages import set_numerics
 from unitcorpus.recipe.models import HubertUnits
 from unitcorpus.units import hubert_batch

@@ -21,10 +21,9 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "slam_model"))
-from tiny import random_units, write_corpus
-
 from slam_model.loader import Loader
 from slam_model.tokens import Tokens, open_tokens
+from tiny import random_units, write_corpus
 
 MICRO_TOKENS = 8192
 

@@ -25,10 +25,9 @@ import numpy as np
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "slam_model"))
-from tiny import write_corpus
-
 from slam_model.tokens import Tokens, open_tokens
 from slam_model.train import main as train
+from tiny import write_corpus
 
 Gram = tuple[int, ...]
 

@@ -29,10 +29,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from checkpoints import KOKORO_VOICES, make_kokoro
-from checkpoints_hubert import make_full_size
 from roofline import describe, measure_peaks, measure_work
 
+from checkpoints import KOKORO_VOICES, make_kokoro
+from checkpoints_hubert import make_full_size
 from unitcorpus.build.chunks import chunks
 from unitcorpus.build.stages import Encoded, Item, SpokenStages, set_numerics
 from unitcorpus.recipe.models import HubertUnits, KokoroSpeech, Recipe

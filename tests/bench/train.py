@@ -41,8 +41,6 @@ from transformers import (
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "slam_model"))
-from tiny import write_corpus
-
 from slam_model.base import find_base
 from slam_model.budget import Clock
 from slam_model.checkpoint import Checkpoints
@@ -53,6 +51,7 @@ from slam_model.packing import chunk_table
 from slam_model.pretrain import Pretraining
 from slam_model.recipe import TrainRecipe
 from slam_model.tokens import Tokens, open_tokens
+from tiny import write_corpus
 
 SMALL = {
     "model_type": "qwen2",

@@ -12,10 +12,10 @@ import pytest
 import soundfile
 import torch
 import torchaudio
-from checkpoints_hubert import make_hubert
 from numpy.typing import NDArray
 
 import unitcorpus
+from checkpoints_hubert import make_hubert
 from unitcorpus.build.run import build_corpus
 from unitcorpus.recipe import load_recipe
 from unitcorpus.shards.tar import scan

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import make_kokoro
-from checkpoints_hubert import make_hubert
-from conftest import SMALL, Digests
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import unitcorpus
+from checkpoints import make_kokoro
+from checkpoints_hubert import make_hubert
+from conftest import SMALL, Digests
 from unitcorpus.build.agreement import exact, inexact
 from unitcorpus.build.chunks import BATCHES, chunks, seconds_of
 from unitcorpus.build.codebook import Fit, fit_codebook

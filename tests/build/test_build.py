@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import SMALL, Digests
 
 import unitcorpus
+from conftest import SMALL, Digests
 from unitcorpus.build.plan import read_plan
 from unitcorpus.build.run import build_corpus
 from unitcorpus.build.stages import load_stages

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from checkpoints_hubert import make_kmeans_pickle
 from safetensors.numpy import save_file
 
+from checkpoints_hubert import make_kmeans_pickle
 from unitcorpus.build import codebook
 from unitcorpus.build.codebook import Fit, fit_codebook, import_codebook, write_features
 from unitcorpus.build.recordings import Recordings

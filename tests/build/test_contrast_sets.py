@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import Digests
 from numpy.typing import NDArray
 
 import unitcorpus
+from conftest import Digests
 from unitcorpus.build.estimate import estimate
 from unitcorpus.build.plan import read_plan
 from unitcorpus.build.request import resolve

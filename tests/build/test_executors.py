@@ -15,8 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import SMALL, Digests
 
+from conftest import SMALL, Digests
 from unitcorpus.build.plan import ShardPlan
 from unitcorpus.build.ray import RemoteWorker
 from unitcorpus.build.run import Execution, build_corpus

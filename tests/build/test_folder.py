@@ -9,9 +9,9 @@ from typing import Any
 
 import datasets
 import pytest
-from conftest import SMALL, Digests
 
 import unitcorpus
+from conftest import SMALL, Digests
 from unitcorpus.build import plan as planning
 from unitcorpus.build.folder import PATTERNS, clear, remove_temporaries
 from unitcorpus.build.run import Execution, build_corpus

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
 
+from conftest import SMALL
 from unitcorpus.build.lock import build_lock, holder
 from unitcorpus.build.run import build_corpus
 from unitcorpus.build.status import describe_status, status

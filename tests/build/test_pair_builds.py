@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import make_kokoro
-from checkpoints_hubert import make_hubert, make_kmeans_pickle
-from conftest import Digests
 from datasets import load_dataset
 
 import unitcorpus
+from checkpoints import make_kokoro
+from checkpoints_hubert import make_hubert, make_kmeans_pickle
+from conftest import Digests
 from unitcorpus.build.plan import read_plan
 from unitcorpus.build.run import Execution, build_corpus
 from unitcorpus.build.stages import items_of, load_stages

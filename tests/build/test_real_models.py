@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+import unitcorpus
 from checkpoints import make_kokoro
 from checkpoints_hubert import make_hubert, make_kmeans_pickle
 from conftest import Digests
-
-import unitcorpus
 from unitcorpus.build.plan import read_plan
 from unitcorpus.build.run import build_corpus
 from unitcorpus.build.stages import items_of, load_stages

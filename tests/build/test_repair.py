@@ -9,11 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import Digests
+import soundfile
 
+from conftest import Digests
 from unitcorpus.build.repair import repair
-from unitcorpus.build.run import Execution, build_corpus
+from unitcorpus.build.run import build_corpus
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe
 from unitcorpus.shards.verify import verify
@@ -40,9 +42,7 @@ def test_only_what_is_damaged_is_built_again(
     flip(copy / "index.json", 7)
     whole = copy / "data/train-000001.tar"
     before = whole.stat().st_mtime_ns
-    names, outcome = repair(copy, Execution())
-    assert names == ["train-000000", "validation-000000"]
-    assert outcome.corpus is not None
+    assert repair(copy) == ["train-000000", "validation-000000"]
     assert digests(copy) == digests(small_corpus)
     assert whole.stat().st_mtime_ns == before
     assert verify(copy) == []
@@ -53,7 +53,7 @@ def test_a_missing_receipt_or_corpus_json_comes_back(
 ) -> None:
     (copy / "receipts/train-000001.json").unlink()
     (copy / "corpus.json").unlink()
-    assert repair(copy, Execution())[0] == ["train-000001"]
+    assert repair(copy) == ["train-000001"]
     assert digests(copy) == digests(small_corpus)
 
 
@@ -65,7 +65,7 @@ def test_the_source_is_not_needed(tmp_path: Path, digests: Digests) -> None:
     made = digests(tmp_path / "c")
     rows.unlink()
     flip(tmp_path / "c/data/train-000000.tar", 700)
-    repair(tmp_path / "c", Execution())
+    repair(tmp_path / "c")
     assert digests(tmp_path / "c") == made
 
 
@@ -80,13 +80,13 @@ def test_what_is_kept_for_repairs_holds_no_secret_of_a_url() -> None:
 def test_what_shards_are_made_from_cannot_be_repaired(copy: Path, name: str) -> None:
     flip(copy / name, 40)
     with pytest.raises(UnitcorpusError, match="run the build with --overwrite"):
-        repair(copy, Execution())
+        repair(copy)
 
 
 def test_a_corpus_from_elsewhere_says_what_to_do(copy: Path) -> None:
     (copy / ".recipe.json").unlink()
     with pytest.raises(UnitcorpusError, match="was built elsewhere"):
-        repair(copy, Execution())
+        repair(copy)
 
 
 def test_the_command_repairs_and_then_verifies(copy: Path) -> None:
@@ -97,3 +97,30 @@ def test_the_command_repairs_and_then_verifies(copy: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "built again: train-000000" in done.stdout
     assert "whole" in done.stdout
+
+
+def test_a_recording_that_is_not_what_it_was_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
+    """Of the same size, so that only what comes out can tell."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", rng.uniform(-0.5, 0.5, 16_000), 16_000)
+    (tmp_path / "rows.jsonl").write_text('{"id": "x", "right": "a.wav", "wrong": "b.wav"}\n')
+    (tmp_path / "r.yaml").write_text(
+        f"name: r\nsource: {{kind: manifest, layout: contrasts, path: {tmp_path}/rows.jsonl}}\n"
+        "units: {extractor: mfcc}\n"
+    )
+    root = tmp_path / "c"
+    build_corpus(load_recipe(str(tmp_path / "r.yaml")), root)
+    flip(root / "data/test-000000.tar", 700)
+    (tmp_path / "a.wav").rename(tmp_path / "away.wav")
+    with pytest.raises(UnitcorpusError, match="cannot read"):
+        repair(root)
+    assert (root / "corpus.json").exists()
+    assert (root / "receipts/test-000000.json").exists()
+    soundfile.write(tmp_path / "a.wav", rng.uniform(-0.5, 0.5, 16_000), 16_000)
+    with pytest.raises(UnitcorpusError, match="came out with other bytes"):
+        repair(root)
+    (tmp_path / "a.wav").unlink()
+    (tmp_path / "away.wav").rename(tmp_path / "a.wav")
+    assert repair(root) == ["test-000000"]
+    assert verify(root) == []

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import Digests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import unitcorpus
+from conftest import Digests
 from unitcorpus.build.run import build_corpus
 from unitcorpus.build.segments import WINDOW, cut
 from unitcorpus.errors import UnitcorpusError

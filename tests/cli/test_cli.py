@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from conftest import SMALL, Digests
 
 SETTINGS = [word for setting in SMALL for word in ("--set", setting)]

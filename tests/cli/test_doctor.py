@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from checkpoints import make_kokoro
 from checkpoints_hubert import make_hubert
-
 from unitcorpus.build import doctor
 from unitcorpus.build.codebook import Fit, fit_codebook
 from unitcorpus.build.machine import hub

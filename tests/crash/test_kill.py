@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Digests
 
+from conftest import Digests
 from unitcorpus.shards.verify import verify
 
 SETTINGS = ("source.count=30", "shards.samples=3", "validation=0.2", "dedup.near={}")

@@ -11,10 +11,9 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "slam_model"))
-from tiny import FAMILIES, random_units
-
 from slam_model.model import load_model, pack_nll
 from slam_model.packing import Pack, flat_pack
+from tiny import FAMILIES, random_units
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL
-from server import Fault, State, serve
 
 import unitcorpus
+from conftest import SMALL
+from server import Fault, State, serve
 from unitcorpus.build.run import build_corpus
 from unitcorpus.recipe import load_recipe
 from unitcorpus.shards.format import read_sealed, seal

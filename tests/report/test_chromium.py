@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from browser import Browser, find_chromium
 from made import build_hostile
-
 from unitcorpus.build.run import build_corpus
 from unitcorpus.recipe import load_recipe
 from unitcorpus.report.page import write_report

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import SMALL
-from made import HOSTILE, build_hostile, write_contrasts
 
 import unitcorpus
+from conftest import SMALL
+from made import HOSTILE, build_hostile, write_contrasts
 from unitcorpus.build.run import build_corpus
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made import write_contrasts
 
 import unitcorpus
+from made import write_contrasts
 from unitcorpus.pairs.auto_bleu import auto_bleu
 from unitcorpus.report import stats
 from unitcorpus.report.draw import Draw

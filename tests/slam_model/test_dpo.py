@@ -12,7 +12,6 @@ import torch
 from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import FAMILIES, random_units, write_corpus
 from torch import Tensor
 
 from slam_model.dpo import Preference, preference_loss
@@ -21,6 +20,7 @@ from slam_model.pairs import read_pairs
 from slam_model.pairset import PairSet, completion_logps, pair_packs, usable
 from slam_model.recipe import Dpo, TrainRecipe
 from slam_model.reference import Reference, weights_digest
+from tiny import FAMILIES, random_units, write_corpus
 from unitcorpus.errors import UnitcorpusError
 
 LOGPS = st.lists(

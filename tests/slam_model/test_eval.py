@@ -14,7 +14,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from tiny import FAMILIES, Row, random_units, stories, write_corpus
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from slam_model.eval import main
@@ -22,6 +21,7 @@ from slam_model.model import load_model
 from slam_model.pairs import Pairs, read_pairs
 from slam_model.scoring import bootstrap, mean_nll, outcomes, perplexity
 from slam_model.tokens import open_tokens
+from tiny import FAMILIES, Row, random_units, stories, write_corpus
 from unitcorpus.errors import UnitcorpusError
 
 VOCAB = 52

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny import FAMILIES, random_units, write_corpus
-from vocoders import make_vocoder
 
 import unitcorpus
 from slam_model.generate import main
@@ -21,9 +19,11 @@ from slam_model.model import load_model
 from slam_model.prompts import corpus_prompts, wav_prompts
 from slam_model.tokens import BOS
 from slam_model.vocoder import load_vocoder
+from tiny import FAMILIES, random_units, write_corpus
 from unitcorpus.build.run import build_corpus
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe.models import Recipe
+from vocoders import make_vocoder
 
 PARTS = ("prompt", "chosen", "rejected")
 

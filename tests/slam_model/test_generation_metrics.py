@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from readers import make_llama, make_whisper
-from tiny import FAMILIES, random_units, write_corpus
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
-from vocoders import make_vocoder
 
+from readers import make_llama, make_whisper
 from slam_model.eval import main
 from slam_model.generation_metrics import Readers, load_readers, score, text_nll, transcribe
 from slam_model.model import load_model
+from tiny import FAMILIES, random_units, write_corpus
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.pairs.auto_bleu import auto_bleu_text
+from vocoders import make_vocoder
 
 RATE = 16_000
 

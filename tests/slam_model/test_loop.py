@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from runs import write_stories
-from tiny import FAMILIES, random_units, write_corpus
 from transformers import AutoModelForCausalLM
 
+from runs import write_stories
 from slam_model.budget import Clock
 from slam_model.checkpoint import Checkpoints
 from slam_model.loop import Run, evaluate, train, update
@@ -23,6 +22,7 @@ from slam_model.model import load_model
 from slam_model.pretrain import Pretraining
 from slam_model.recipe import TrainRecipe
 from slam_model.tokens import open_tokens
+from tiny import FAMILIES, random_units, write_corpus
 
 Make = Callable[..., Run]
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import FAMILIES, random_units
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from slam_model.base import find_base, shipped
 from slam_model.model import TOKEN_IDS, load_model, pack_nll
 from slam_model.packing import PADDING, Pack, flat_pack, padding
+from tiny import FAMILIES, random_units
 from unitcorpus.errors import UnitcorpusError
 
 VOCAB = 52

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import stories, write_corpus
 
 from slam_model.loader import Loader, Step
 from slam_model.packing import (
@@ -24,6 +23,7 @@ from slam_model.packing import (
     packs_in_order,
 )
 from slam_model.tokens import Tokens
+from tiny import stories, write_corpus
 from unitcorpus.errors import UnitcorpusError
 
 Lengths = st.lists(st.integers(2, 60), min_size=1, max_size=30)

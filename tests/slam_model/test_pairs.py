@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import Row, random_units, stories, write_corpus
 
 from slam_model.pairs import read_pairs
+from tiny import Row, random_units, stories, write_corpus
 from unitcorpus.errors import UnitcorpusError
 
 

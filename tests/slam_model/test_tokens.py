@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import stories, write_corpus
 
 import unitcorpus
 from slam_model.tokens import check_same_units, open_tokens
+from tiny import stories, write_corpus
 from unitcorpus.errors import UnitcorpusError
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
+
 from runs import (
     Started,
     figures,
@@ -23,11 +25,9 @@ from runs import (
     write_recipe,
     write_stories,
 )
-from tiny import FAMILIES
-from transformers import AutoModelForCausalLM
-
 from slam_model.checkpoint import Checkpoints
 from slam_model.recipe import TrainRecipe, load_train_recipe
+from tiny import FAMILIES
 
 Arguments = list[object]
 

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import conv1d, conv_transpose1d, layer_norm, leaky_relu
-from vocoders import CONFIG, NAME, make_vocoder
 
 from slam_model.vocoder import UnitVocoder, load_vocoder
 from unitcorpus.errors import UnitcorpusError
+from vocoders import CONFIG, NAME, make_vocoder
 
 
 def weight(state: dict[str, Tensor], name: str) -> Tensor:

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import spacy
 import torch
-from checkpoints import make_hub_cache, make_kokoro
 
+from checkpoints import make_hub_cache, make_kokoro
 from unitcorpus.errors import Reject, UnitcorpusError
 from unitcorpus.recipe.models import KokoroSpeech
 from unitcorpus.seeds import seed_of

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import KOKORO_VOCABULARY, KOKORO_VOICES, make_kokoro
 from hypothesis import given
 from hypothesis import strategies as st
 from kokoro import KModel
 
+from checkpoints import KOKORO_VOCABULARY, KOKORO_VOICES, make_kokoro
 from unitcorpus.errors import Reject
 from unitcorpus.recipe.models import KokoroSpeech
 from unitcorpus.speech.base import Utterance

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import spacy
-from checkpoints import KOKORO_VOCABULARY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from checkpoints import KOKORO_VOCABULARY
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.speech.phonemes import LIMIT, SPACY_MODEL, Phonemizer, choose, split
 

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import fsspec
 import numpy as np
 import pytest
-from checkpoints_hubert import make_kmeans_pickle
 from safetensors.numpy import save_file
 
+from checkpoints_hubert import make_kmeans_pickle
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe.models import MfccUnits
 from unitcorpus.units.codebook import (

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from checkpoints_hubert import make_hubert
 from safetensors.torch import load_file, save_file
 from transformers import HubertForCTC, HubertModel, Wav2Vec2Config
 from transformers.utils import logging
 
+from checkpoints_hubert import make_hubert
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe.models import HubertUnits
 from unitcorpus.units.base import count_frames

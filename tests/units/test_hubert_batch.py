@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints_hubert import make_hubert
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from transformers import HubertConfig, HubertModel
 
+from checkpoints_hubert import make_hubert
 from unitcorpus.recipe.models import EspeakSpeech, HubertUnits
 from unitcorpus.speech.base import Utterance
 from unitcorpus.speech.espeak import EspeakEngine

@@ -9,6 +9,7 @@ never by its place on this machine.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -28,6 +29,10 @@ from unitcorpus.units.resample import resample
 if TYPE_CHECKING:
     import soundfile
     import torch
+
+ODD = 10_000
+"""A rate that has no simpler ratio to the extractor's is taken for a broken header: the kernel of
+its resampling would not fit in memory."""
 
 BLOCK = 30
 """Seconds that are read at a time."""
@@ -88,6 +93,8 @@ class Recordings:
             file = soundfile.SoundFile(str(path))
         except soundfile.LibsndfileError as error:  # its string holds the path, in some quoting
             return Reject("unreadable_audio", f"{part.audio}: {error.error_string}")
+        except TypeError:  # raw samples, by the file's ending
+            return Reject("unreadable_audio", f"{part.audio}: it has no header")
         if reject := self._refused(file, part.audio):
             file.close()
             return reject
@@ -95,6 +102,8 @@ class Recordings:
 
     def _refused(self, file: soundfile.SoundFile, name: str) -> Reject | None:
         """What a file's header says against it."""
+        if max(file.samplerate, self._rate) > ODD * math.gcd(file.samplerate, self._rate):
+            return Reject("odd_rate", f"{name} says {file.samplerate} Hz, which no recorder has")
         if file.channels != 1 and not self._mixed:
             return Reject("not_mono", f"{name} has {file.channels} channels")
         if file.samplerate < self._rate and not self._upsampled:

@@ -73,12 +73,19 @@ def prepare(row: Row | PartedRow, recipe: Recipe, durations: bool) -> Candidate 
         texts = [payload[layout.field(name, "text")] for name in layout.parts]
         if recipe.source.gives == "text" and texts[-1] == texts[-2]:
             return Reject("same_text", f"{layout.parts[-2]} and {layout.parts[-1]} are one text")
+        if len(parts) > 1 and _one_recording(*parts[-2:]):
+            return Reject("same_audio", f"{layout.parts[-2]} and {layout.parts[-1]} are one file")
         if (reject := drop_by_text(recipe.filters, texts)) is not None:
             return reject
         payload |= {"voice": clean_text(row.voice), "group": clean_text(row.group)}
     data = _json(payload)
     content = _hash(data)
     return Candidate(row.id, row.split, content, _duplicate_key(payload, layout, content), data)
+
+
+def _one_recording(one: Part, other: Part) -> bool:
+    place = (one.audio, one.start, one.end)
+    return bool(one.audio) and place == (other.audio, other.start, other.end)
 
 
 def texts_of(payload: bytes, layout: Layout) -> str:

@@ -43,13 +43,10 @@ def verify(
 
 def _repair(directory: str, device: str) -> None:
     from unitcorpus.build.repair import repair
-    from unitcorpus.build.run import Execution
 
     if "://" in directory:
         raise UnitcorpusError("--repair builds, and so wants a folder of this machine, not a URL")
-    names, outcome = repair(Path(directory).expanduser(), Execution(device=read_device(device)))
-    for failure in outcome.failures:
-        print(f"{failure.shard}: {failure.error}", file=sys.stderr)
+    names = repair(Path(directory).expanduser(), read_device(device))
     print(f"built again: {', '.join(names) or 'no shard'}")
 
 

@@ -26,6 +26,8 @@ class _Bounded(Section):
     def _has_a_bound(self) -> _Bounded:
         if self.min is None and self.max is None and self.below is None:
             raise ValueError("a filter needs a bound: min, max or below")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}: nothing would be kept")
         return self
 
 
@@ -38,6 +40,13 @@ class AutoBleuFilter(_Bounded):
     order: int = Field(2, ge=1, le=16)
     variant: Literal["slam", "gslm"] = "slam"
     mean: Literal["geometric", "arithmetic"] = "geometric"
+
+    @model_validator(mode="after")
+    def _is_a_share(self) -> AutoBleuFilter:
+        for bound in (self.min, self.max, self.below):
+            if bound is not None and not 0 <= bound <= 1:
+                raise ValueError(f"auto-BLEU lies in 0..1, and so do its bounds: not {bound:g}")
+        return self
 
 
 class LengthFilter(_Bounded):

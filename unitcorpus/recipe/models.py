@@ -87,7 +87,7 @@ class PublishedUnits(Section):
     size: int = Field(..., ge=1, le=65_536, description="number of distinct units")
     frame_rate: float = Field(..., gt=0, le=100_000)
     collapsed: bool = Field(True, description="false: one unit a frame; collapsed on import")
-    durations: bool | None = Field(None, description="null: as the first row has it")
+    durations: bool | None = Field(None, description="null: if all rows have them")
 
 
 Units = Annotated[MfccUnits | HubertUnits | PublishedUnits, Field(discriminator="extractor")]

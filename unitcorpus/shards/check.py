@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from unitcorpus.shards.format import DamagedError, count_frames
 from unitcorpus.shards.inputs import Input, read_inputs, segment, segment_key
-from unitcorpus.shards.layout import CONTRASTS, PAIRS, Layout
+from unitcorpus.shards.layout import CONTRASTS, PAIRS, SCORES, Layout
 from unitcorpus.shards.reader import Sample
 from unitcorpus.shards.receipt import Receipt, audio_path, data_path, rejects_path
 from unitcorpus.shards.tar import scan
@@ -43,8 +44,10 @@ def check_shard(
     said = (receipt.samples, receipt.num_samples, receipt.frames, receipt.units)
     if tuple(int(n) for n in totals) != said:
         yield f"receipts/{name}.json counts {said}, the shard {tuple(int(n) for n in totals)}"
-    lines = rejects_path(root, name).read_bytes().splitlines()
-    rejected = [json.loads(line)["key"] for line in lines]
+    lines = [json.loads(line) for line in rejects_path(root, name).read_bytes().splitlines()]
+    rejected = [line["key"] for line in lines]
+    if Counter(line["reason"] for line in lines) != Counter(receipt.rejected):
+        yield f"receipts/{name}.json does not count the reasons in rejects/{name}.jsonl"
     if keys != sorted(keys) or sorted(keys + rejected) != _due(planned, receipt):
         yield f"data/{name}.tar and its rejects do not add up to the {len(planned)} planned rows"
     if receipt.audio is not None:
@@ -156,10 +159,14 @@ def _check_meta(
         due |= {layout.field(part, name): value for name, value in fields.items()}
     meta = dict(sample.meta)
     if layout == PAIRS and not _are_scores(meta.pop("scores", None)):
-        return "its scores are not numbers"
+        return "its scores are not the eight numbers from 0 to 1"
     wrong = [key for key in due.keys() | meta.keys() if due.get(key) != meta.get(key)]
     return f"{', '.join(sorted(wrong))} not as planned" if wrong else None
 
 
 def _are_scores(scores: Any) -> bool:
-    return isinstance(scores, dict) and all(type(score) is float for score in scores.values())
+    return (
+        isinstance(scores, dict)
+        and set(scores) == set(SCORES)
+        and all(type(score) is float and 0 <= score <= 1.000001 for score in scores.values())
+    )

@@ -49,4 +49,12 @@ UTTERANCES = Layout("utterances", ("units",), "utterances")
 PAIRS = Layout("pairs", ("prompt", "chosen", "rejected"), "pairs")
 CONTRASTS = Layout("contrasts", ("right", "wrong"), "pairs")
 
+SCORES = tuple(
+    f"{of}_{variant}_{side}"
+    for of in ("text", "units")
+    for variant in ("gslm", "slam")
+    for side in ("chosen", "rejected")
+)
+"""What is stored of every pair, in 0..1."""
+
 LAYOUTS = {layout.kind: layout for layout in (UTTERANCES, PAIRS, CONTRASTS)}

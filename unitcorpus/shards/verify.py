@@ -6,6 +6,8 @@ unit spec and the planned rows; index.json and corpus.json are made again and co
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,10 +71,17 @@ def check_plan(root: Path, plan: dict[str, Any]) -> Iterator[str]:
         rejects = root / "plan" / "rejects.jsonl"
         if not rejects.is_file() or file_sha256(rejects) != mark["sha256"]:
             yield "plan/rejects.jsonl is missing or was changed"
+        elif _reasons(rejects) != Counter(plan["rejected"]):
+            yield "plan/plan.json does not count the reasons in plan/rejects.jsonl"
     except DamagedError as error:
         yield str(error)
     except FOREIGN:
         yield "plan/request.json is not of this format"
+
+
+def _reasons(path: Path) -> Counter[str]:
+    """How often each reason stands in a file of rejects."""
+    return Counter(json.loads(line)["reason"] for line in path.read_bytes().splitlines())
 
 
 def check_one(

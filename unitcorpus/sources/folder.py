@@ -33,6 +33,12 @@ class Folder:
     ) -> Part:
         """The recording `name`, or of it what lies between `start` and `end` in seconds. Raises
         RowError where it is missing or not inside the folder."""
+        if not name.strip():
+            raise RowError("missing_file", "the path of a recording is empty")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise RowError("not_utf8", f"{name!a} cannot be written as UTF-8") from None
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise RowError("outside", f"{name} leads out of source.path")
         try:

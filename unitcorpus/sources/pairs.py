@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from unitcorpus.errors import UnitcorpusError
+from unitcorpus.errors import UnitcorpusError, nearest
 from unitcorpus.recipe.sources import PairsSource, StoriesSource
 from unitcorpus.seeds import seed_of
 from unitcorpus.sources.base import BadRow, Part, PartedRow, Row
@@ -69,6 +69,12 @@ class PairRows:
     def _form(self, first: Record) -> str:
         """The form of the table's rows, by the columns of its first."""
         section, columns = self._section, set(first.values)
+        if section.id_column is not None and section.id_column not in columns:
+            raise UnitcorpusError(
+                f"{section.path}, {first.where}, has no column '{section.id_column}' "
+                f"(source.id_column){nearest(section.id_column, columns)}; its columns: "
+                f"{', '.join(sorted(columns))}"
+            )
         forms = {
             "columns": {section.prompt_column, section.chosen_column, section.rejected_column},
             "swag": {"sent1", "sent2", *ENDINGS, "label"},
@@ -189,6 +195,8 @@ def _choice(
         raise RowError("bad_endings", f"ending {empty[0]} is empty")
     label = values.get("label")
     known = [str(i) for i in range(len(endings))]
+    if str(label) in (f"{i}.0" for i in known):  # a column of integers that once had a gap
+        label = int(float(label))  # type: ignore[arg-type]
     if isinstance(label, bool) or str(label) not in known:
         raise RowError("bad_label", f"column label is {label!r}, not one of {', '.join(known)}")
     return Choice(prompt, opening, endings, int(label))  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ has them: a CSV knows only strings.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -92,6 +93,8 @@ def _csv(path: str) -> Iterator[Record | BadRow]:
     if header is None or not isinstance(header[1], list):
         raise UnitcorpusError(f"{path} is a CSV file without a header row")
     names = header[1]
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise UnitcorpusError(f"{path} has the column '{twice[0]}' more than once: rename one")
     for where, record in cells:
         if isinstance(record, str):
             yield BadRow(where, "malformed_csv", record)
@@ -143,7 +146,7 @@ def _parquet(path: str) -> Iterator[Record | BadRow]:
                 for values in batch.to_pylist():
                     yield Record(f"row {number}", values)
                     number += 1
-        except (pa.ArrowException, UnicodeDecodeError) as error:
+        except (pa.ArrowException, ValueError, OverflowError) as error:
             raise UnitcorpusError(f"cannot read {path}: {one_line(error)}") from error
 
 

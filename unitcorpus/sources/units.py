@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from unitcorpus.recipe.sources import UnitsSource
 from unitcorpus.sources.base import BadRow, Part, PartedRow, Row
-from unitcorpus.sources.columns import row_of
+from unitcorpus.sources.columns import identifier, row_of
 from unitcorpus.sources.files import json_rows, stored
 
 _UNIT = re.compile(r"<Un([0-9]{1,9})>")
@@ -58,6 +58,9 @@ def _pair(where: str, data: dict[str, Any]) -> PartedRow | BadRow:
         value = data.get(name)
         kind = "audio_repr" if isinstance(value, str) else "units"
         text, runs = data.get(f"{name}_text"), data.get(f"{name}_durations")
+        if not isinstance(text, str | None):  # scores and filters look at it
+            detail = f"{name}_text is {type(text).__name__}, not a string"
+            return BadRow(where, "not_text", detail)
         part = _row(where, {kind: value, "text": text, "durations": runs})
         if isinstance(part, BadRow):
             return BadRow(where, part.reason, f"{name}: {part.detail}")
@@ -65,7 +68,7 @@ def _pair(where: str, data: dict[str, Any]) -> PartedRow | BadRow:
     named = row_of("", data["id"] if data.get("id") is not None else data.get("file_name"), where)
     if isinstance(named, BadRow):
         return named
-    return PartedRow(tuple(parts), where, named.id, voice=str(data.get("speaker") or ""))
+    return PartedRow(tuple(parts), where, named.id, voice=identifier(data.get("speaker")))
 
 
 def _row(where: str, data: dict[str, Any]) -> Row | BadRow:
