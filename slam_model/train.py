@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -42,6 +43,10 @@ from slam_model.reference import Reference, weights_digest
 from slam_model.tokens import check_same_units, open_tokens
 from unitcorpus.errors import UnitcorpusError, nearest
 from unitcorpus.seeds import seed_of
+
+SETTLE = 0.5
+"""Seconds before several processes part: gloo's thread needs the interpreter once more after the last
+collective, and the end of its group waits for that thread without letting the interpreter go."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -95,6 +100,8 @@ def run(
             task = Pretraining(recipe, data, validation, accelerator)
         job = Run(recipe, accelerator, model, task, clock, checkpoints, log, record, resumed)
         number = train(job)
+        if accelerator.num_processes > 1:
+            time.sleep(SETTLE)
         accelerator.end_training()
         if number:
             log.say(f"stopped after step {job.budget.steps}; the same command goes on from there")
