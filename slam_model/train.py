@@ -45,8 +45,8 @@ from unitcorpus.errors import UnitcorpusError, nearest
 from unitcorpus.seeds import seed_of
 
 SETTLE = 0.5
-"""Seconds before several processes part: gloo's thread needs the interpreter once more after the last
-collective, and the end of its group waits for that thread without letting the interpreter go."""
+"""Seconds before several processes part: gloo's thread needs the interpreter once more after the
+last collective, and the end of its group waits for that thread without letting go of it."""
 
 
 def main(arguments: Sequence[str]) -> int:
