@@ -82,6 +82,8 @@ class Started:
         for process in self._processes:
             process.join(120)
         codes = {process.exitcode for process in self._processes}
+        for process in self._processes:
+            process.kill()  # one that hangs must not keep the tests from ending
         assert len(codes) == 1, codes
         code = codes.pop()
         assert code is not None, "the run hangs"
@@ -118,6 +120,9 @@ class _Fresh:
     def join(self, seconds: float) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
+
+    def kill(self) -> None:
+        self._process.kill()
 
     @property
     def exitcode(self) -> int | None:
