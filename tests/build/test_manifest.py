@@ -77,8 +77,9 @@ def test_what_cannot_be_used_is_listed_with_its_file(folder: Path) -> None:
     (folder / "wavs/text.wav").write_text("no sound at all")
     rows = [
         row("a"),
-        row("low", **dict.fromkeys(PARTS, "wavs/low.wav")),
+        row("low", prompt="wavs/low.wav", chosen="wavs/a_chosen.wav", rejected="wavs/b_chosen.wav"),
         row("two", **dict.fromkeys(PARTS, "wavs/a_prompt.wav") | {"rejected": "wavs/two.wav"}),
+        row("same", **dict.fromkeys(PARTS, "wavs/a_prompt.wav")),
         row("text", **dict.fromkeys(PARTS, "wavs/a_prompt.wav") | {"chosen": "wavs/text.wav"}),
         row("gone"),
         row("out", **dict.fromkeys(PARTS, "../other.wav")),
@@ -90,13 +91,14 @@ def test_what_cannot_be_used_is_listed_with_its_file(folder: Path) -> None:
         "missing_file": 1,
         "not_mono": 1,
         "outside": 1,
+        "same_audio": 1,
         "unreadable_audio": 1,
     }
     lines = (folder / "c/rejects/train-000000.jsonl").read_text()
     for words in ("prompt: wavs/low.wav has 8000 Hz", "rejected: wavs/two.wav", "wavs/text.wav:"):
         assert words in lines
     planned = (folder / "c/plan/rejects.jsonl").read_text()
-    assert "line 5" in planned
+    assert "line 6" in planned
     assert "wavs/gone_prompt.wav is not there" in planned
     assert verify(folder / "c") == []
 

@@ -18,7 +18,7 @@ from unitcorpus.build.run import split_pending
 from unitcorpus.build.worker import Worker
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.format import DamagedError, read_sealed
-from unitcorpus.shards.receipt import read_receipt
+from unitcorpus.shards.receipt import read_receipt, receipt_path
 from unitcorpus.shards.verify import check_one, check_plan
 
 
@@ -42,6 +42,7 @@ def repair(root: Path, device: str = "cpu") -> list[str]:
                 for shard in damaged:
                     made = worker.build(shard).data.sha256
                     if due.get(shard.name, made) != made:
+                        receipt_path(root, shard.name).unlink()  # it is still to be repaired
                         raise DamagedError(
                             f"{shard.name} came out with other bytes than it had: a recording, a "
                             "model or a library is not what it was; build again with --overwrite"
