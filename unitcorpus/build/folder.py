@@ -23,6 +23,7 @@ PATTERNS = (
     "codebook.npy",
     "README.md",
     ".progress.json",
+    ".building",
     RECIPE,
     "data/*.tar",
     "audio/*.tar",

@@ -24,6 +24,9 @@ EVERY = 30.0
 STATE = ".progress.json"
 """What a running build says of itself in its folder, for `unitcorpus status`."""
 
+STATE_EVERY = 1.0
+"""Seconds between two of its words there."""
+
 
 class Display:
     """A Listener that shows a Meter. Use as a context manager around a run."""
@@ -64,7 +67,7 @@ class Display:
 
     def _show(self) -> None:
         now = time.monotonic()
-        if now - self._told > 1.0:
+        if now - self._told > STATE_EVERY:
             self._tell()
             self._told = now
         if self.console.is_terminal:

@@ -12,10 +12,10 @@ from typing import Any
 
 from unitcorpus.build.finish import finish
 from unitcorpus.build.folder import is_ours, recipe_here, remove_temporaries
+from unitcorpus.build.local import LocalWorkers
 from unitcorpus.build.lock import build_lock
 from unitcorpus.build.plan import Plan, check_inputs, read_plan
 from unitcorpus.build.run import split_pending
-from unitcorpus.build.worker import Worker
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.format import DamagedError, read_sealed
 from unitcorpus.shards.receipt import read_receipt, receipt_path
@@ -37,18 +37,17 @@ def repair(root: Path, device: str = "cpu") -> list[str]:
         damaged = [s for s in plan.shards if check_one(root, content, _entry(content, s.name))[0]]
         if damaged:
             due = _digests(root, [shard.name for shard in plan.shards])
-            worker = Worker(plan, root, device)
-            try:
+            with LocalWorkers(plan, root, device) as workers:
                 for shard in damaged:
-                    made = worker.build(shard).data.sha256
+                    worker = workers.worker(shard)
+                    with workers.marked(shard):
+                        made = worker.build(shard).data.sha256
                     if due.get(shard.name, made) != made:
                         receipt_path(root, shard.name).unlink()  # it is still to be repaired
                         raise DamagedError(
                             f"{shard.name} came out with other bytes than it had: a recording, a "
                             "model or a library is not what it was; build again with --overwrite"
                         )
-            finally:
-                worker.close()
         receipts, missing = split_pending(plan, root)
         if missing:
             raise DamagedError(f"{missing[0].name} changed while it was repaired; run it again")

@@ -20,6 +20,7 @@ from unitcorpus.build.folder import (
     prepare_folder,
     remove_temporaries,
 )
+from unitcorpus.build.local import MARK
 from unitcorpus.build.lock import build_lock
 from unitcorpus.build.meter import Meter
 from unitcorpus.build.plan import Plan, ShardPlan, Tick, check_inputs, read_plan, write_plan
@@ -45,12 +46,14 @@ class Outcome:
 @dataclass(frozen=True)
 class Execution:
     """How a build is run; no byte of the corpus depends on it. `executor` auto is Ray where there
-    are several workers or an address."""
+    are several workers or an address. `devices_per_worker` is the share of a GPU that each takes;
+    below 1 several work on one."""
 
     executor: str = "auto"
     workers: int = 1
     address: str | None = None
     device: str = "cpu"
+    devices_per_worker: float = 1.0
 
     def check(self) -> None:
         """Raises UnitcorpusError for options that exclude each other."""
@@ -68,7 +71,8 @@ class Execution:
             return run_local(plan, root, shards, listener, self.device)
         from unitcorpus.build.ray import run_ray
 
-        return run_ray(plan, root, shards, listener, self.device, self.workers, self.address)
+        share = self.devices_per_worker
+        return run_ray(plan, root, shards, listener, self.device, self.workers, self.address, share)
 
 
 def build_corpus(
@@ -118,7 +122,8 @@ def finish_build(plan: Plan, root: Path, execution: Execution) -> Outcome:
         receipts, missing = split_pending(plan, root)
         if missing:
             raise DamagedError(f"{missing[0].name} changed while the build ran; run it again")
-    (root / STATE).unlink(missing_ok=True)
+    for name in (STATE, MARK):
+        (root / name).unlink(missing_ok=True)
     return Outcome(plan, finish(root, receipts), [], resumed)
 
 

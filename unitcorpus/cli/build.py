@@ -33,6 +33,10 @@ Workers = Annotated[int, typer.Option(min=1, help="Workers, one per device slot.
 RayAddress = Annotated[
     str | None, typer.Option(help="A running Ray cluster, e.g. auto. Default: Ray on this machine.")
 ]
+Share = Annotated[
+    float,
+    typer.Option(min=0.01, max=1, help="Of a GPU, for each worker: with 0.5, two work on one."),
+]
 
 
 def build(
@@ -44,6 +48,7 @@ def build(
     executor: Executor = "auto",
     workers: Workers = 1,
     ray_address: RayAddress = None,
+    devices_per_worker: Share = 1,
     device: Device = "auto",
 ) -> None:
     """Build a corpus, or go on with a build that was stopped.
@@ -53,7 +58,7 @@ def build(
     resolved = read_recipe(recipe, settings, limit)
     if resolved.layout != "utterances":
         raise UnitcorpusError(f"recipe {recipe} makes pairs: run unitcorpus pairs {recipe}")
-    _run(resolved, out, overwrite, (executor, workers, ray_address, device))
+    _run(resolved, out, overwrite, (executor, workers, ray_address, device, devices_per_worker))
 
 
 def pairs(
@@ -65,6 +70,7 @@ def pairs(
     executor: Executor = "auto",
     workers: Workers = 1,
     ray_address: RayAddress = None,
+    devices_per_worker: Share = 1,
     device: Device = "auto",
 ) -> None:
     """Build preference pairs or a likelihood test set, or go on with a build that was stopped.
@@ -74,23 +80,28 @@ def pairs(
     resolved = read_recipe(recipe, settings, limit)
     if resolved.layout == "utterances":
         raise UnitcorpusError(f"recipe {recipe} makes no pairs: run unitcorpus build {recipe}")
-    _run(resolved, out, overwrite, (executor, workers, ray_address, device))
+    _run(resolved, out, overwrite, (executor, workers, ray_address, device, devices_per_worker))
 
 
 def _run(
-    recipe: Recipe, out: Path | None, overwrite: bool, how: tuple[str, int, str | None, str]
+    recipe: Recipe,
+    out: Path | None,
+    overwrite: bool,
+    how: tuple[str, int, str | None, str, float],
 ) -> None:
     """Builds, and tells how it ended. Exits with 1 where shards were set aside."""
     from unitcorpus.build.run import Execution, build_corpus
     from unitcorpus.cli.summary import summary
 
-    executor, workers, address, device = how
+    executor, workers, address, device, share = how
     if executor not in ("auto", "local", "ray"):
         raise UnitcorpusError(f"there is no executor '{executor}'; give auto, local or ray")
     root = (out or Path("corpora") / recipe.name).expanduser()
     start = time.monotonic()
     with Counter() as counter:
-        execution = Execution(executor, workers, address, read_device(device))
+        if address is None or device == "auto":  # else it is the cluster's affair
+            device = read_device(device)
+        execution = Execution(executor, workers, address, device, share)
         outcome = build_corpus(
             recipe, root, overwrite=overwrite, execution=execution, tick=counter.tick
         )
