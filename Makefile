@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test slow lint format bench clean
+.PHONY: demo test slow crash lint format bench clean
 
 demo: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh recipes/demo.sh
@@ -15,6 +15,9 @@ test: .venv/installed
 
 slow: .venv/installed
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+
+crash: .venv/installed
+	@HF_HUB_OFFLINE=1 $(BIN)/python tests/crash/crash.py
 
 lint: .venv/installed
 	@$(BIN)/ruff check .

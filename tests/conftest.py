@@ -20,6 +20,7 @@ from unitcorpus.recipe import load_recipe
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/checkpoints.py and the like
 sys.path.insert(0, str(Path(__file__).parent / "slam_model"))  # tests/slam_model/corpora.py
+sys.path.insert(0, str(Path(__file__).parent / "hub"))  # tests/hub/server.py
 
 SMALL = ("source.count=12", "shards.samples=5", "validation=0.2")
 """Overrides of demo/stinystories: 12 stories, four shards, a minute of speech each."""

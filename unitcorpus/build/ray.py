@@ -213,7 +213,7 @@ class _Driver:
         except ray.exceptions.ActorUnavailableError:
             self._replace(slot, charge=None)
         except ray.exceptions.RayActorError as error:
-            self._replace(slot, charge=f"the worker died: {describe(error)[:200]}", died=True)
+            self._replace(slot, charge=f"the worker died: {_death(error)}", died=True)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
             if hopeless(cause):
@@ -263,3 +263,9 @@ class _Driver:
             self.aside.append(failure)
         else:
             self.pending.append(Job(job.shard, job.attempt + 1, job.died or died))
+
+
+def _death(error: Exception) -> str:
+    """What Ray says of a dead actor, in a line: its own first one, or the last of a traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    return lines[-1 if "creation task" in lines[0] else 0][:200]

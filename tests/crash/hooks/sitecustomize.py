@@ -7,6 +7,7 @@ this process gets the signal, before the event happens. `os.rename` is the momen
 appears; `open` of a folder is after that, when it is synced. Without the file nothing happens.
 
 POISON=1 makes texts deadly to who speaks them: ABORT ends the process, HANG never comes back.
+SILENCE=n has workers taken for lost after n seconds without a word.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+NODE = {"NODE": "SIGKILL"}
 EVENTS = ("os.rename", "open")
 
 
@@ -34,9 +36,12 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
     busy.append(True)  # what follows opens files itself
     try:
         fault = read_fault()
-        if fault and fault["event"] == event and re.search(fault["match"], os.fspath(where)):
-            if count() == fault["nth"]:
-                os.kill(os.getpid(), signal.Signals[fault["action"]])
+        if not fault or fault["event"] != event or not re.search(fault["match"], os.fspath(where)):
+            return
+        if count() == fault["nth"]:
+            if fault["action"] == "NODE":  # the daemon that started this worker goes with it
+                os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[NODE.get(fault["action"], fault["action"])])
     finally:
         busy.clear()
 
@@ -77,21 +82,34 @@ def poison(module: Any) -> None:
     module.EspeakEngine.synthesize = deadly
 
 
-class Poisoner:
-    """Finds the engine's module as ever, and poisons it once it has run."""
+def hasten(module: Any) -> None:
+    module.SILENCE, module.SLOWEST = float(os.environ["SILENCE"]), 0.0
+
+
+CHANGES = {
+    "POISON": ("unitcorpus.speech.espeak", poison),
+    "SILENCE": ("unitcorpus.build.deadline", hasten),
+}
+
+
+class Changer:
+    """Finds a module as ever, and changes it once it has run."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
-        if name != "unitcorpus.speech.espeak":
+        wanted = [
+            change for key, (of, change) in CHANGES.items() if of == name and os.environ.get(key)
+        ]
+        if not wanted:
             return None
         spec: Any = PathFinder.find_spec(name, path)
         run = spec.loader.exec_module
 
-        def run_and_poison(module: Any) -> None:
+        def run_and_change(module: Any) -> None:
             run(module)
-            poison(module)
+            wanted[0](module)
 
-        spec.loader.exec_module = run_and_poison
+        spec.loader.exec_module = run_and_change
         return spec
 
 
@@ -99,5 +117,4 @@ busy: list[bool] = []
 if "FAULT" in os.environ:
     PLACE = Path(os.environ["FAULT"])
     sys.addaudithook(watch)
-if "POISON" in os.environ:
-    sys.meta_path.insert(0, Poisoner)
+sys.meta_path.insert(0, Changer)
