@@ -55,7 +55,7 @@ class Table:
         self.different = Counter[str]()
 
     def lines(self) -> list[str]:
-        head = f"{'fault':<42} {'injected':>8} {'recovered':>9} {'lost':>5} {'different':>9}"
+        head = f"{'fault':<44} {'injected':>8} {'recovered':>9} {'lost':>5} {'different':>9}"
         rows = [self._line(fault.name, [fault.name]) for fault in FAULTS]
         return [head, *rows, self._line("all", list(self.injected))]
 
@@ -64,7 +64,7 @@ class Table:
             sum(column[name] for name in names)
             for column in (self.injected, self.recovered, self.lost, self.different)
         )
-        return f"{title:<42} {injected:>8} {recovered:>9} {lost:>5} {different:>9}"
+        return f"{title:<44} {injected:>8} {recovered:>9} {lost:>5} {different:>9}"
 
     @property
     def whole(self) -> bool:

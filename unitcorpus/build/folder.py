@@ -56,8 +56,9 @@ def prepare_folder(root: Path) -> None:
 
 
 def is_ours(root: Path) -> bool:
-    """Whether a build wrote this folder: one of its sealed files is there."""
-    for path in (root / "plan" / "plan.json", root / "corpus.json", *root.glob("receipts/*.json")):
+    """Whether a build or `unitcorpus dedup` wrote this folder: one of its sealed files is there."""
+    names = ("plan/plan.json", "corpus.json", ".dedup/record.json")
+    for path in (*(root / name for name in names), *root.glob("receipts/*.json")):
         try:
             read_sealed(path)
         except DamagedError:
