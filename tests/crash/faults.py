@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from forks import Ended
-from nodes import wait_until_no_worker_is_left
+from nodes import on_nodes, wait_until_no_worker_is_left
 from scene import Scene
 from server import Fault as Trouble
 
@@ -185,7 +185,7 @@ def kill_worker(match: str, event: str = "os.rename") -> Inject:
 
     def inject(scene: Scene, root: Path, draw: random.Random) -> None:
         nth = draw.randint(1, 3)
-        done = scene.broken(root.name, root, match, *on(scene), nth=nth, event=event)
+        done = scene.broken(root.name, root, match, *on_nodes(scene.nodes()), nth=nth, event=event)
         assert done.returncode == 0, done.stderr
         assert "try 1 failed, trying again: the worker died" in done.stderr
 
@@ -195,7 +195,9 @@ def kill_worker(match: str, event: str = "os.rename") -> Inject:
 def kill_node(scene: Scene, root: Path, draw: random.Random) -> None:
     """A node with all that runs on it. The run goes on, on those that are left."""
     nth = draw.randint(1, 3)
-    done = scene.broken(root.name, root, "receipts/", *on(scene), nth=nth, action="NODE")
+    done = scene.broken(
+        root.name, root, "receipts/", *on_nodes(scene.nodes()), nth=nth, action="NODE"
+    )
     assert done.returncode == 0, done.stderr
     assert scene.nodes().replace_dead() == 1
 
@@ -203,7 +205,13 @@ def kill_node(scene: Scene, root: Path, draw: random.Random) -> None:
 def stop_worker(scene: Scene, root: Path, draw: random.Random) -> None:
     """A worker is stopped, and says nothing any more; its shard is given to another."""
     scene.order(r"data/", draw.randint(1, 3), "SIGSTOP")
-    command = [sys.executable, "-m", "unitcorpus", *scene.words(root.name, root), *on(scene)]
+    command = [
+        sys.executable,
+        "-m",
+        "unitcorpus",
+        *scene.words(root.name, root),
+        *on_nodes(scene.nodes()),
+    ]
     done = subprocess.run(
         command, env={**scene.environ, "SILENCE": "5"}, capture_output=True, text=True, check=False
     )
@@ -214,13 +222,9 @@ def stop_worker(scene: Scene, root: Path, draw: random.Random) -> None:
 
 def kill_ray_driver(scene: Scene, root: Path, draw: random.Random) -> None:
     """The driver of a build on a cluster, in the middle of it."""
-    done = scene.broken(root.name, root, r"\.progress\.json$", *on(scene))
+    done = scene.broken(root.name, root, r"\.progress\.json$", *on_nodes(scene.nodes()))
     assert done.returncode == -9, done.stderr
     wait_until_no_worker_is_left()
-
-
-def on(scene: Scene) -> list[str]:
-    return ["--workers", "2", "--ray-address", scene.nodes().address]
 
 
 def one_line(done: Ended) -> str:

@@ -10,7 +10,12 @@ from typing import Any
 
 import psutil
 
-HEAD: dict[str, Any] = {"num_cpus": 0, "include_dashboard": False}
+HEAD: dict[str, Any] = {
+    "num_cpus": 0,
+    "include_dashboard": False,
+    # A dead node is noticed after 6 s; Ray's own settings take up to 40.
+    "_system_config": {"health_check_period_ms": 1000, "health_check_timeout_ms": 2000},
+}
 MEMORY = 100 << 20
 """Bytes of a node's object store; only plans and receipts pass through it."""
 
@@ -45,6 +50,11 @@ class Nodes:
 
     def close(self) -> None:
         self.cluster.shutdown()
+
+
+def on_nodes(nodes: Nodes, workers: int = 2) -> list[str]:
+    """The options of a command that builds there."""
+    return ["--workers", str(workers), "--ray-address", nodes.address]
 
 
 @contextmanager

@@ -35,6 +35,8 @@ MODULES = (
     "silero_vad",
     "huggingface_hub",
     "ray",
+    "nltk",
+    "unitcorpus.pairs.auto_bleu",
     "unitcorpus.build.run",
     "unitcorpus.build.clean",
     "unitcorpus.dedup.search",
@@ -85,6 +87,7 @@ class Scene:
                 "HF_HUB_DISABLE_XET": "1",
                 "HF_TOKEN": self.state.token,
                 "FAULT": str(self._fault),
+                "POISON": "1",
                 "PYTHONPATH": os.pathsep.join([str(HERE / "hooks"), *sys.path]),
                 "XDG_CACHE_HOME": str(self.home / "cache"),
             }

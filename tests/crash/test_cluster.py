@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SMALL, Digests
 from nodes import Nodes
 from unitcorpus.build.plan import ShardPlan
 from unitcorpus.build.ray import RemoteWorker
@@ -73,11 +72,3 @@ def test_two_workers_share_a_gpu_a_third_has_no_place_and_who_is_free_takes_the_
     shards = sorted(len(note) - 1 for note in notes)
     assert sum(shards) == len(outcome.plan.shards) == 12
     assert shards[0] < shards[1]
-
-
-def test_a_cluster_gives_the_bytes_of_one_process(
-    nodes: Nodes, small_corpus: Path, tmp_path: Path, digests: Digests
-) -> None:
-    execution = Execution("auto", 2, nodes.address)
-    build_corpus(load_recipe("demo/stinystories", SMALL), tmp_path / "c", execution=execution)
-    assert digests(tmp_path / "c") == digests(small_corpus)
