@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from pathlib import Path
 
@@ -41,12 +41,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Begun:
-    """What the process gives to the models next."""
+    """What the process gives to the models next: about `due` seconds of audio."""
 
     places: tuple[Place, ...]
+    due: float
 
 
-@dataclass
+@dataclass(eq=False)
 class Died(Exception):  # noqa: N818 - it happened; nobody failed
     """The process died of `how` (a signal's name, or `silence`) at `places`."""
 
@@ -134,21 +135,24 @@ class IsolatedWorker:
         """Has an order carried out. Raises Died, or what the process raised."""
         if self._process is None:
             self._start()
-        self._link.send(order)
-        places: tuple[Place, ...] = ()
-        due = 0.0
+        begun, last = Begun((), 0.0), Progress(order.shard.name, 0, 0, 0.0, {})
+        try:
+            self._link.send(order)
+        except ConnectionError:
+            raise Died(self._end(), ()) from None
         while True:
             try:
                 # Half of what is allowed to this process itself, where another watches it.
-                if not self._link.poll(patience(due) / 2):
-                    raise Died(self._end("silence"), places)
+                if not self._link.poll(patience(begun.due) / 2):
+                    raise Died(self._end("silence"), begun.places)
                 news = self._link.recv()
             except (EOFError, ConnectionError):
-                raise Died(self._end(), places) from None
+                raise Died(self._end(), begun.places) from None
             if isinstance(news, Begun):
-                places = news.places
+                begun = news
+                yield replace(last, due=begun.due)
             elif isinstance(news, Progress):
-                due = news.due
+                last = news
                 yield news
             elif isinstance(news, BaseException):
                 self.close()  # what broke may have left the models broken

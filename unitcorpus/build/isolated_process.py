@@ -42,7 +42,7 @@ def _listen(link: Connection, orders: SimpleQueue[Order]) -> None:
 
 
 def _carry_out(worker: Worker, order: Order, link: Connection) -> None:
-    care = Care(order.killers, lambda places: link.send(Begun(tuple(places))))
+    care = Care(order.killers, lambda places, due: link.send(Begun(tuple(places), due)))
     if order.alone:
         worker.alone(order.shard, order.alone, care)
         link.send(None)

@@ -51,10 +51,11 @@ class Progress:
 @dataclass(frozen=True)
 class Care:
     """How a shard that ended its process is built. `killers` are left out, each with what it died
-    of; `before` is called with the places that the models are about to be given."""
+    of; `before` is called with the places that the models are about to be given, and about how many
+    seconds of audio they are."""
 
     killers: Mapping[Place, str] = field(default_factory=dict)
-    before: Callable[[Sequence[Place]], None] = lambda _: None
+    before: Callable[[Sequence[Place], float], None] = lambda *_: None
 
 
 NO_CARE = Care()
@@ -118,7 +119,7 @@ class Worker:
         for place in places:
             stage, number = place
             if stage == "encode" and place not in care.killers:
-                care.before([place])
+                care.before([place], _seconds([items[number]]))
                 self.stages.ahead([items[number]])
                 self.stages([items[number]])
 
@@ -135,7 +136,7 @@ class Worker:
             if ("cut", number) in care.killers:
                 cuts.append(KILLED)
                 continue
-            care.before([("cut", number)])
+            care.before([("cut", number)], sum(map(seconds_of, row.parts.values())))
             cuts.append(self.stages.cut(row))
             if self.stages.clock.seconds:  # it took a while
                 yield Progress(shard.name, 0, 0, 0.0, dict(self.stages.clock.seconds))
@@ -182,15 +183,17 @@ class Worker:
             tally.add(i, reject)
         self.stages.batch_seconds = budget
         planned = chunks([item.part for item in items], budget)
-        cut = [[i for i in chunk if i not in found] for chunk in planned]
+        left = [[i for i in chunk if i not in found] for chunk in planned]
+        cut = [chunk for chunk in left if chunk]
         for chunk, following in zip(cut, [*cut[1:], []], strict=True):
-            yield tally.progress(shard.name, self.stages.clock.seconds, [items[i] for i in chunk])
-            care.before([("encode", i) for i in (*chunk, *following)])
+            due = _seconds([items[i] for i in chunk])
+            yield tally.progress(shard.name, self.stages.clock.seconds, due)
+            care.before([("encode", i) for i in (*chunk, *following)], due)
             self.stages.ahead([items[i] for i in (*chunk, *following)])
             for i, result in zip(chunk, self.stages([items[i] for i in chunk]), strict=True):
                 found[i] = result
                 tally.add(i, result)
-        yield tally.progress(shard.name, self.stages.clock.seconds, [])
+        yield tally.progress(shard.name, self.stages.clock.seconds)
         return [found[i] for i in range(len(items))]
 
     def _whole(self, results: list[Encoded | Reject]) -> list[Encoded] | Reject:
@@ -217,6 +220,11 @@ def exhaust(
             return value
 
 
+def _seconds(items: list[Item]) -> float:
+    """About how much audio they are."""
+    return sum(seconds_of(item.part) for item in items)
+
+
 class _Tally:
     """What is done of a shard, utterance by utterance: planned rows, and of them or of their
     segments the rejected ones."""
@@ -235,8 +243,7 @@ class _Tally:
     def rejected(self) -> int:
         return self._lost + len(self._spoilt)
 
-    def progress(self, shard: str, timings: dict[str, float], begun: list[Item]) -> Progress:
-        due = sum(seconds_of(item.part) for item in begun)
+    def progress(self, shard: str, timings: dict[str, float], due: float = 0.0) -> Progress:
         return Progress(shard, self.rows, self.rejected, self.audio, dict(timings), due)
 
     def add(self, index: int, result: Encoded | Reject) -> None:
