@@ -97,7 +97,7 @@ def file_too_large(scene: Scene, root: Path, draw: random.Random) -> None:
     """A limit on the size of files that some do not keep."""
     pid = scene.forks.process.pid
     old = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (draw.choice([1000, 12_000, 16_000]), old[1]))
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (draw.choice([1000, 5000, 12_000]), old[1]))
     done = scene.run(root.name, root)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, old)
     assert done.returncode == 2, done.stderr
