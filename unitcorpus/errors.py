@@ -11,6 +11,10 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+NO_MEMORY = ("DefaultCPUAllocator", "STATUS_ALLOC_FAILED")
+"""How a RuntimeError of torch reads where memory ran out that has no class of its own: the host's,
+and that of cuBLAS, cuDNN and cuFFT."""
+
 
 class UnitcorpusError(Exception):
     """A problem the user can solve. The message is one line: what, where, and what to do."""
