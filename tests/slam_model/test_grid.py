@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from grids import grid, write_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_model import COUNTS
 from transformers import AutoModelForCausalLM
 
+from grids import grid, write_grid
 from slam_model.base import find_base
 from slam_model.grid.__main__ import _remember, main
 from slam_model.grid.cells import PRETRAINED, expand
@@ -20,6 +20,7 @@ from slam_model.grid.jobs import Place, jobs
 from slam_model.grid.recipe import Grid, load_grid, load_profile
 from slam_model.model import TOKEN_IDS
 from slam_model.recipe import load_train_recipe
+from test_model import COUNTS
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe.loading import list_recipes
 
@@ -136,7 +137,7 @@ def test_a_choice_that_is_no_recipe_is_told_with_its_cell(tmp_path: Path) -> Non
 
 
 def test_two_choices_of_one_name_are_refused(tmp_path: Path) -> None:
-    axes = {"width": {"a b": {}, "A-B": {}}}
+    axes: dict[str, Any] = {"width": {"a b": {}, "A-B": {}}}
     with pytest.raises(UnitcorpusError, match="two cells are called a-b_seed0"):
         expand(Grid.model_validate(grid(tmp_path, axes=axes)))
 

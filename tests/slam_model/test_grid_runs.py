@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grids import write_grid
 
+from grids import write_grid
 from runs import figures
 
 WRONG = {"axes": {"rate": {"good": {}, "absurd": {"set": {"optim.lr": 1e30}}}}, "preference": None}

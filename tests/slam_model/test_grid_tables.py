@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-from grids import finished
 
+from grids import finished
 from slam_model.grid.figures import draw
 from slam_model.grid.results import collect
 from slam_model.grid.tables import markdown, write_tables
