@@ -151,6 +151,8 @@ def _sized(recipe: TrainRecipe, profile: Profile) -> dict[str, Any]:
     pace = profile.dpo_steps_per_hour if recipe.dpo else profile.steps_per_hour
     if budget.hours and pace:
         sets |= {"budget.hours": None, "budget.steps": max(1, round(budget.hours * pace))}
+    elif budget.steps:
+        sets["budget.steps"] = max(1, round(budget.steps * profile.step_share))
     if budget.tokens:
         sets["budget.tokens"] = max(1, round(budget.tokens * profile.token_share))
     return sets

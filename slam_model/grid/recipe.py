@@ -113,7 +113,7 @@ class Grid(Section):
 class Profile(Section):
     """What makes a grid another size. `bases` and `corpora` give folders below --data for what the
     grid names; `set` and `dpo_set` act before the grid's own; budgets in hours become steps, and
-    those in tokens shrink by `token_share`."""
+    those in tokens and steps shrink by `token_share` and `step_share`."""
 
     name: str = Field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     bases: dict[str, str] = Field({})
@@ -121,6 +121,7 @@ class Profile(Section):
     steps_per_hour: float | None = Field(None, gt=0)
     dpo_steps_per_hour: float | None = Field(None, gt=0)
     token_share: float = Field(1.0, gt=0)
+    step_share: float = Field(1.0, gt=0)
     set: dict[str, Any] = Field({})
     dpo_set: dict[str, Any] = Field({})
     processes: int | None = Field(None, ge=1)
