@@ -60,7 +60,8 @@ class Board:
 
     @property
     def done(self) -> int:
-        """Cells that are done, as of the last look."""
+        """Cells that are done now."""
+        self._work = self._look()
         return len(self._done)
 
     def say(self, text: str) -> None:
@@ -89,7 +90,7 @@ class Board:
 
     def _counts(self) -> str:
         failed = f", {self._failed} failed" if self._failed else ""
-        return f"{self.done} of {len(self._cells)} cells{failed}"
+        return f"{len(self._done)} of {len(self._cells)} cells{failed}"
 
     def _eta(self) -> str:
         """From the work done since the start, by all runners; before any, what budgets say."""

@@ -74,7 +74,7 @@ def _curves(figure: Figure, grid: Grid, rows: Sequence[Row], _paper: bool) -> No
             continue
         colour, style = _look(row, first, second)
         flops, curves = _common([curve for curve in row.curves if curve])
-        axes.plot(flops, curves.mean(0), color=colour, linestyle=style, linewidth=1.8)
+        axes.plot(flops, curves.mean(0), color=colour, linestyle=style, alpha=0.8)
         if len(curves) > 1:
             axes.fill_between(flops, curves.min(0), curves.max(0), color=colour, alpha=0.15)
         axes.plot(flops[-1], curves.mean(0)[-1], marker="o", color=colour, markersize=4)

@@ -35,7 +35,7 @@ def _below(grid: Grid, cells: Sequence[Cell], place: Place) -> list[str]:
     if hours:
         lines.append(f"{sum(hours):g} GPU-hours of training in {len(hours)} cells")
     if others:
-        lines.append(f"{others} cells have a budget in steps or tokens")
+        lines.append(f"{others} of the cells with a budget in steps or tokens")
     named = [
         *(s for c in cells for s in training_corpora(c)),
         *(s for c in cells for s in score_sets(grid, c)),
