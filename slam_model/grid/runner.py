@@ -100,8 +100,8 @@ class Runner:
         told = False
         while (code := process.poll()) is None:
             if self._signals.received and not told:
-                process.terminate()  # training saves where it is
-                self.board.say(f"stopping: {job.name} of {cell.words} saves where it is")
+                process.terminate()  # training saves its state
+                self.board.say(f"stopping {job.name} of {cell.words}")
                 told = True
             self.board.show(f"{cell.words}: {job.name}")
             time.sleep(POLL)
