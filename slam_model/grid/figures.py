@@ -116,6 +116,10 @@ def _scatter(figure: Figure, grid: Grid, rows: Sequence[Row], paper: bool) -> No
                     x, one.scores[name], 90, facecolors="none", edgecolors=colour, marker=marker
                 )
     axes.set(xscale="log", xlabel=FLOPS_LABEL, ylabel=f"{name} {grid.scores[name].better}")
+    low, high = axes.get_xlim()
+    axes.set_xlim(low / 2, high * 2)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     if grid.scores[name].metric == "accuracy":
         axes.set_ylabel(f"{name}, accuracy in % {grid.scores[name].better}")
     handles = [
@@ -152,7 +156,7 @@ def _shares(figure: Figure, grid: Grid, rows: Sequence[Row], paper: bool) -> Non
         panel.fill_between(x, low, high, color=colour, alpha=0.15)
         score = grid.scores[name]
         panel.set_ylabel(f"{name}{', %' if score.metric == 'accuracy' else ''} {score.better}")
-        panel.set_xlabel("share of the training budget given to DPO, %")
+        panel.set_xlabel("DPO's share of the budget, %")
         panel.grid(alpha=0.25)
         for row in last.values() if paper else ():
             value = row.paper(name)
