@@ -81,6 +81,7 @@ def _curves(figure: Figure, grid: Grid, rows: Sequence[Row], _paper: bool) -> No
     axes.set(xscale="log", yscale="log", xlabel=FLOPS_LABEL)
     axes.set_ylabel("validation perplexity per token (log scale)")
     _plain_ticks(axes.yaxis)
+    _few_ticks(axes.xaxis)
     _legend(axes, grid, first, second)
 
 
@@ -118,8 +119,7 @@ def _scatter(figure: Figure, grid: Grid, rows: Sequence[Row], paper: bool) -> No
     axes.set(xscale="log", xlabel=FLOPS_LABEL, ylabel=f"{name} {grid.scores[name].better}")
     low, high = axes.get_xlim()
     axes.set_xlim(low / 2, high * 2)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    _few_ticks(axes.xaxis)
     if grid.scores[name].metric == "accuracy":
         axes.set_ylabel(f"{name}, accuracy in % {grid.scores[name].better}")
     handles = [
@@ -204,4 +204,10 @@ def _plain_ticks(axis: Any) -> None:
     """A log scale with numbers as people write them."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _few_ticks(axis: Any) -> None:
+    """A log scale whose numbers do not run into each other within a decade."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_minor_formatter(NullFormatter())
