@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 import unitcorpus
 from conftest import Digests
 from unitcorpus.build.run import build_corpus
-from unitcorpus.build.segments import WINDOW, cut
+from unitcorpus.build.segments import cut
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe
 from unitcorpus.recipe.audio import Segments
 from unitcorpus.recipe.models import EspeakSpeech, Recipe
 from unitcorpus.shards.format import read_sealed, seal
 from unitcorpus.shards.verify import verify
+from unitcorpus.speech.activity import WINDOW
 from unitcorpus.speech.base import Utterance
 from unitcorpus.speech.espeak import EspeakEngine
 from unitcorpus.units.resample import resample
