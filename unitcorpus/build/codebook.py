@@ -186,6 +186,9 @@ def _rows(recipe: Recipe) -> Iterator[Input]:
                     text=fields[layout.field(part, "text")],
                     audio=fields.get(layout.field(part, "audio"), ""),
                     audio_bytes=fields.get(layout.field(part, "audio_bytes"), 0),
+                    start=fields.get(layout.field(part, "start")),
+                    end=fields.get(layout.field(part, "end")),
+                    offset=fields.get(layout.field(part, "offset")),
                 )
                 for part in layout.parts
             }
