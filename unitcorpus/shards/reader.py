@@ -27,6 +27,8 @@ from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards import tar
 from unitcorpus.shards.format import FORMAT, DamagedError, read_npy, shard_of, unseal
 from unitcorpus.shards.layout import LAYOUTS, Layout
+from unitcorpus.shards.schema import check_corpus, check_index
+from unitcorpus.shards.store import MAX_SMALL, Store, folder_of, is_url
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,13 @@ class Corpus:
     """A finished corpus. `info` is the content of corpus.json; nothing else is read until asked."""
 
     def __init__(self, root: Path | str) -> None:
-        self._files = _Local(Path(root)) if "://" not in str(root) else _Remote(str(root))
+        self._files = _Remote(str(root)) if is_url(root) else _Local(folder_of(root))
         self.info = self._sealed("corpus.json")
         if self.info.get("format") != FORMAT:
             raise UnitcorpusError(
                 f"{root} is of format {self.info.get('format')}; this version reads {FORMAT}"
             )
+        check_corpus(self.info)
         self._recent: dict[str, dict[str, dict[str, memoryview]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -113,7 +116,7 @@ class Corpus:
     @cached_property
     def index(self) -> list[dict[str, Any]]:
         """The shards: {url, nsamples, filesize, sha256} each, in order."""
-        return list(self._sealed("index.json")["shardlist"])
+        return check_index(self._sealed("index.json"))
 
     def __len__(self) -> int:
         return sum(int(split["samples"]) for split in self.info["splits"].values())
@@ -172,7 +175,7 @@ class Corpus:
 
 class _Local:
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser()
+        self.root = root
 
     def read(self, name: str) -> memoryview:
         """A file's content, mapped into memory rather than read."""
@@ -190,19 +193,14 @@ class _Local:
 
 class _Remote:
     def __init__(self, root: str) -> None:
-        import fsspec
-
-        self.root = root.rstrip("/")
-        try:
-            self.system, self.path = fsspec.core.url_to_fs(self.root)
-        except (ValueError, ImportError) as error:
-            raise UnitcorpusError(f"cannot open {self.root}: {error}") from None
+        self.store = Store(root)
 
     def read(self, name: str) -> memoryview:
+        limit = None if name.endswith(".tar") else MAX_SMALL
         try:
-            return memoryview(self.system.cat_file(f"{self.path}/{name}"))
+            return memoryview(self.store.read(name, limit))
         except FileNotFoundError:
-            raise _missing(self.root, name) from None
+            raise _missing(self.store.url, name) from None
 
 
 def _missing(root: str, name: str) -> UnitcorpusError:

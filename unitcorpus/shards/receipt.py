@@ -6,6 +6,7 @@ the data, the rejects and the input. A build skips every shard whose receipt hol
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,13 @@ def read_receipt(root: Path, shard: str) -> Receipt:
         raise DamagedError(f"{name} is not a receipt of this version") from None
 
 
-def committed(root: Path, shard: str, plan: str) -> Receipt | None:
-    """The receipt of a shard, if it is of this plan and its files are there with the right size."""
+def committed(
+    root: Path, shard: str, plan: str, size: Callable[[str], int | None] | None = None
+) -> Receipt | None:
+    """The receipt of a shard, if it is of this plan and its files are there with the right size.
+
+    `size` gives the bytes of a file by its name, or None, where the files are not in `root`.
+    """
     try:
         receipt = read_receipt(root, shard)
     except DamagedError:
@@ -98,9 +104,10 @@ def committed(root: Path, shard: str, plan: str) -> Receipt | None:
         return None
     for path, mark in marked_files(root, receipt):
         try:
-            if path.stat().st_size != mark.bytes:
-                return None
+            found = path.stat().st_size if size is None else size(f"{path.parent.name}/{path.name}")
         except OSError:
+            return None
+        if found != mark.bytes:
             return None
     return receipt
 
