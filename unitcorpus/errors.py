@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 SECRETS = (
     # What stands before the host of a URL, what a signed URL says of its signer, tokens of the Hub.
     (re.compile(r"(?<=://)[^/\s@'\"]*@"), ""),
@@ -29,11 +30,12 @@ SECRETS = (
 class UnitcorpusError(Exception):
     """A problem the user can solve. The message is one line: what, where, and what to do.
 
-    Secrets that a URL may hold are left out of it, whoever wrote it.
+    Secrets that a URL may hold are left out of it, and what a terminal would obey, whoever wrote
+    the words that it quotes.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(redacted(message))
+        super().__init__(CONTROLS.sub(" ", redacted(message)))
 
 
 def redacted(text: str) -> str:

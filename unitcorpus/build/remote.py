@@ -21,10 +21,10 @@ from urllib.parse import urlsplit
 from unitcorpus.build.folder import PATTERNS, clear
 from unitcorpus.build.plan import Plan, ShardPlan
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.shards.format import DamagedError, file_sha256
+from unitcorpus.shards.format import MAX_JSON, DamagedError, file_sha256
 from unitcorpus.shards.inputs import input_path
 from unitcorpus.shards.receipt import Receipt, marked_files, receipt_path
-from unitcorpus.shards.store import MAX_SMALL, Store
+from unitcorpus.shards.store import Store
 from unitcorpus.shards.writer import write_atomic
 
 PLAN = "plan/plan.json"
@@ -64,7 +64,7 @@ class Remote:
             clear(self.root)
             return
         plan = self.root / PLAN
-        if not plan.is_file() or plan.read_bytes() != self.store.read(PLAN, MAX_SMALL):
+        if not plan.is_file() or plan.read_bytes() != self.store.read(PLAN, MAX_JSON):
             clear(self.root)
         for name in KNOWN:
             (self.root / name).unlink(missing_ok=True)
@@ -111,7 +111,7 @@ class Remote:
         the bytes of a file at the URL, or None."""
         self._there = self.store.sizes()
         names = [f"receipts/{shard}.json" for shard in shards]
-        found = self.store.read_all([n for n in names if self._there.get(n, MAX_SMALL) < MAX_SMALL])
+        found = self.store.read_all([n for n in names if self._there.get(n, MAX_JSON) < MAX_JSON])
         for path in (self.root / "receipts").glob("*.json"):
             if found.get(f"receipts/{path.name}") != path.read_bytes():
                 path.unlink()

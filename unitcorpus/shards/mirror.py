@@ -13,9 +13,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.shards.store import MAX_SMALL, Store, folder_of, is_url
+from unitcorpus.shards.store import Store, folder_of, is_url
 
 LARGE = ("data", "audio")
+
+MAX_SMALL = 1 << 30
+"""Bytes: what is not a shard has no more, or is not fetched."""
 
 
 class Files(Protocol):

@@ -25,10 +25,18 @@ from numpy.typing import NDArray
 
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards import tar
-from unitcorpus.shards.format import FORMAT, DamagedError, read_npy, shard_of, unseal
+from unitcorpus.shards.format import (
+    FORMAT,
+    MAX_JSON,
+    MAX_META,
+    DamagedError,
+    read_npy,
+    shard_of,
+    unseal,
+)
 from unitcorpus.shards.layout import LAYOUTS, Layout
 from unitcorpus.shards.schema import check_corpus, check_index
-from unitcorpus.shards.store import MAX_SMALL, Store, folder_of, is_url
+from unitcorpus.shards.store import Store, folder_of, is_url
 
 
 @dataclass(frozen=True)
@@ -63,9 +71,12 @@ class Sample:
     @cached_property
     def meta(self) -> dict[str, Any]:
         """The fields of KEY.json: id, text, voice, …"""
+        member = self._member("json")
+        if len(member) > MAX_META:
+            raise DamagedError(f"sample {self.key}: its JSON has {len(member)} bytes: too large")
         try:
-            value = json.loads(bytes(self._member("json")))
-        except ValueError:
+            value = json.loads(bytes(member))
+        except (ValueError, RecursionError):
             raise DamagedError(f"sample {self.key}: its JSON cannot be read") from None
         if not isinstance(value, dict):
             raise DamagedError(f"sample {self.key}: its JSON is not an object")
@@ -170,7 +181,10 @@ class Corpus:
         return frozenset(self.shards())
 
     def _sealed(self, name: str) -> dict[str, Any]:
-        return unseal(bytes(self._files.read(name)), name)
+        data = self._files.read(name)
+        if len(data) > MAX_JSON:
+            raise DamagedError(f"{name} has {len(data)} bytes: too large to be ours")
+        return unseal(bytes(data), name)
 
 
 class _Local:
@@ -196,7 +210,7 @@ class _Remote:
         self.store = Store(root)
 
     def read(self, name: str) -> memoryview:
-        limit = None if name.endswith(".tar") else MAX_SMALL
+        limit = None if name.endswith(".tar") else MAX_JSON
         try:
             return memoryview(self.store.read(name, limit))
         except FileNotFoundError:

@@ -84,9 +84,31 @@ def read_receipt(root: Path, shard: str) -> Receipt:
     try:
         for key in ("data", "rejects", "audio"):
             value[key] = FileMark(**value[key]) if value[key] else None
-        return Receipt(**value)
-    except (TypeError, KeyError, AttributeError):
+        receipt = Receipt(**value)
+        check_receipt(receipt)
+    except (TypeError, KeyError, AttributeError, DamagedError):
         raise DamagedError(f"{name} is not a receipt of this version") from None
+    return receipt
+
+
+def check_receipt(receipt: Receipt) -> None:
+    """Raises DamagedError where a field is not of its type."""
+    marks = [mark for mark in (receipt.data, receipt.rejects, receipt.audio) if mark is not None]
+    counts = [receipt.samples, receipt.num_samples, receipt.frames, receipt.units]
+    counts += [*(mark.bytes for mark in marks), *receipt.rejected.values()]
+    counts += [] if receipt.segments is None else receipt.segments
+    words = [receipt.shard, receipt.split, receipt.plan, receipt.unit_spec, receipt.input]
+    words += [*(mark.sha256 for mark in marks), *receipt.rejected, *receipt.timings]
+    sound = (
+        receipt.data is not None
+        and receipt.rejects is not None
+        and all(type(count) is int and count >= 0 for count in counts)
+        and all(isinstance(word, str) for word in words)
+        and all(type(seconds) in (int, float) for seconds in receipt.timings.values())
+        and isinstance(receipt.run, dict)
+    )
+    if not sound:
+        raise DamagedError("a field is not of its type")
 
 
 def committed(

@@ -17,9 +17,6 @@ from pathlib import Path, PurePosixPath
 from unitcorpus.errors import UnitcorpusError, redacted, without_secrets
 from unitcorpus.shards.writer import AtomicFile
 
-MAX_SMALL = 1 << 28
-"""Bytes: what is read whole, and is no shard, has no more."""
-
 
 def is_url(where: Path | str) -> bool:
     """Whether a corpus lies at a URL; `file://` is a folder."""

@@ -21,7 +21,7 @@ from unitcorpus.shards.reader import Corpus, open_corpus
 from unitcorpus.shards.receipt import Receipt, check_mark, marked_files, read_receipt
 from unitcorpus.shards.schema import read_plan_file
 
-FOREIGN = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, IndexError)
+FOREIGN = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RecursionError)
 """What reading a field raises in a file that is sealed, but not by us."""
 
 
