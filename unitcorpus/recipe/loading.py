@@ -39,7 +39,8 @@ class _Loader(yaml.SafeLoader):
             problem = (
                 "it is nested too deeply" if self.depth > MAX_DEPTH else "aliases are not read"
             )
-            raise yaml.composer.ComposerError(None, None, problem, self.peek_event().start_mark)
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, problem, mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
