@@ -91,6 +91,14 @@ def test_half_an_object_is_never_taken_for_a_whole_one(
     assert promised(objects(url)) == promised(local_files(small_corpus))
 
 
+def test_half_a_plan_is_none(url: str, tmp_path: Path, small_corpus: Path) -> None:
+    killed_before(POINTS["before data"], 1, url)
+    path = tmp_path / "at/plan/plan.json"
+    path.write_bytes(path.read_bytes()[:100])
+    build(url)
+    assert promised(objects(url)) == promised(local_files(small_corpus))
+
+
 def test_another_machine_goes_on_and_needs_no_data_of_the_first(
     url: str, tmp_path: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from unitcorpus.build.folder import PATTERNS, clear
 from unitcorpus.build.plan import Plan, ShardPlan
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.shards.format import MAX_JSON, DamagedError, file_sha256
+from unitcorpus.shards.format import MAX_JSON, DamagedError, file_sha256, unseal
 from unitcorpus.shards.inputs import input_path
 from unitcorpus.shards.receipt import Receipt, marked_files, receipt_path
 from unitcorpus.shards.store import Store
@@ -60,16 +60,30 @@ class Remote:
         """Makes the folder agree with the URL: its plan, card and codebook, or nothing."""
         self._there = self.store.sizes()
         self._check_ours()
-        if PLAN not in self._there:
+        plan = self._plan()
+        if plan is None:
             clear(self.root)
             return
-        plan = self.root / PLAN
-        if not plan.is_file() or plan.read_bytes() != self.store.read(PLAN, MAX_JSON):
+        here = self.root / PLAN
+        if not here.is_file() or here.read_bytes() != plan:
             clear(self.root)
         for name in KNOWN:
             (self.root / name).unlink(missing_ok=True)
             if name in self._there:
                 self.store.fetch(name, self.root / name)
+
+    def _plan(self) -> bytes | None:
+        """The plan at the URL. Half of one, which nothing was built from yet, is none."""
+        if PLAN not in self._there:
+            return None
+        plan = self.store.read(PLAN, MAX_JSON)
+        if not any(name.startswith("receipts/") for name in self._there):
+            try:
+                unseal(plan, PLAN)
+            except DamagedError:
+                del self._there[PLAN]
+                return None
+        return plan
 
     def _check_ours(self) -> None:
         visible = [name for name in self._there if not name.startswith(".")]

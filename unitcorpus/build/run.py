@@ -97,7 +97,10 @@ def build_corpus(
     remote = Remote(str(where)) if is_url(where) else None
     root = remote.root if remote else folder_of(where)
     check_apart(recipe, root)
-    make_folder(root) if remote else prepare_folder(root)
+    if remote is None:
+        prepare_folder(root)
+    else:
+        make_folder(root)
     with build_lock(root):
         remove_temporaries(root)
         request = resolve(recipe)

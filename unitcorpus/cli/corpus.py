@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from unitcorpus.cli.options import Device, a_folder, read_device
-from unitcorpus.errors import UnitcorpusError, nearest
+from unitcorpus.errors import UnitcorpusError, nearest, redacted
 
 
 def verify(
@@ -35,10 +35,10 @@ def verify(
         for problem in problems:
             print(problem)
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        print(f"unitcorpus: {directory} has {count}", file=sys.stderr)
+        print(f"unitcorpus: {redacted(directory)} has {count}", file=sys.stderr)
         raise typer.Exit(1)
     corpus = open_corpus(directory)
-    print(f"{directory}: whole ({len(corpus.index):,} shards, {len(corpus):,} samples)")
+    print(f"{redacted(directory)}: whole ({len(corpus.index):,} shards, {len(corpus):,} samples)")
 
 
 def _repair(directory: str, device: str) -> None:
