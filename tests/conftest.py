@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests/checkpoints.py and the l
 sys.path.insert(0, str(Path(__file__).parent / "slam_model"))  # tests/slam_model/corpora.py
 sys.path.insert(0, str(Path(__file__).parent / "hub"))  # tests/hub/server.py
 sys.path.insert(0, str(Path(__file__).parent / "crash"))  # tests/crash/scene.py
+sys.path.insert(0, str(Path(__file__).parent / "fuzz"))  # tests/fuzz/mutations.py
+sys.path.insert(0, str(Path(__file__).parent / "stores"))  # tests/stores/s3_server.py
 
 if TYPE_CHECKING:
     from scene import Scene

@@ -14,7 +14,7 @@ from typing import Protocol
 from unitcorpus.build.local import LocalWorkers
 from unitcorpus.build.plan import Plan, ShardPlan
 from unitcorpus.build.worker import Progress
-from unitcorpus.errors import UnitcorpusError
+from unitcorpus.errors import UnitcorpusError, redacted
 from unitcorpus.shards.receipt import Receipt
 
 TRIES = 3
@@ -78,6 +78,6 @@ def hopeless(error: BaseException | None) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line."""
+    """An exception in one line, without secrets."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:500]
+    return redacted(f"{type(error).__name__}: {text}")[:500]

@@ -15,6 +15,7 @@ from unitcorpus.build.isolated import IsolatedWorker
 from unitcorpus.build.plan import Plan, ShardPlan
 from unitcorpus.build.worker import KILLER, Worker
 from unitcorpus.shards.receipt import rejects_path
+from unitcorpus.shards.writer import write_atomic
 
 MARK = ".building"
 
@@ -45,7 +46,7 @@ class LocalWorkers:
     def marked(self, shard: ShardPlan) -> Iterator[None]:
         """The folder names the shard while the block runs, and after that if this process dies."""
         mark = self._root / MARK
-        mark.write_text(shard.name)
+        write_atomic(mark, shard.name.encode(), durable=False)  # it outlives the process, no more
         try:
             yield
         finally:

@@ -24,6 +24,7 @@ from unitcorpus.build.executor import TRIES, Failure, Listener, describe, hopele
 from unitcorpus.build.isolated import IsolatedWorker
 from unitcorpus.build.memory import release
 from unitcorpus.build.plan import Plan, ShardPlan
+from unitcorpus.build.remote import workplace
 from unitcorpus.build.worker import Progress, Worker
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.receipt import Receipt
@@ -37,7 +38,8 @@ class RemoteWorker:
     """A Worker inside a Ray actor."""
 
     def __init__(self, plan: Plan, root: str, device: str) -> None:
-        self.arguments = plan, Path(root), device
+        # Another machine may have its folder elsewhere.
+        self.arguments = plan, workplace(plan.url) if plan.url else Path(root), device
 
     def load(self) -> None:
         """Loads the models: a task of its own, so that its error comes back as itself."""

@@ -19,6 +19,7 @@ from unitcorpus.build.run import split_pending
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.format import DamagedError, read_sealed
 from unitcorpus.shards.receipt import read_receipt, receipt_path
+from unitcorpus.shards.schema import read_plan_file
 from unitcorpus.shards.verify import check_one, check_plan
 
 
@@ -66,7 +67,7 @@ def _plan(root: Path) -> tuple[Plan, dict[str, Any]]:
             "command again, which builds what has none"
         )
     try:
-        content = read_sealed(root / "plan" / "plan.json")
+        content = read_plan_file(root)
         plan = read_plan(root, recipe)
         damage = [*check_inputs(root, plan), *check_plan(root, content)]
     except DamagedError as error:

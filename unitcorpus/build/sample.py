@@ -13,7 +13,7 @@ from unitcorpus.build.plan import Plan
 from unitcorpus.build.stages import Encoded
 from unitcorpus.errors import Reject
 from unitcorpus.pairs.filters import Pair, drop
-from unitcorpus.shards.format import npy_bytes
+from unitcorpus.shards.format import MAX_META, npy_bytes
 from unitcorpus.shards.inputs import Input, PlannedPart
 from unitcorpus.shards.layout import CONTRASTS, PAIRS
 
@@ -41,7 +41,10 @@ def members(plan: Plan, row: Input, parts: list[Encoded]) -> dict[str, bytes] | 
         if (reject := drop(recipe.filters, pair)) is not None:
             return reject
         meta["scores"] = pair.scores
-    files = {"json": json.dumps(meta, sort_keys=True, ensure_ascii=False).encode()}
+    data = json.dumps(meta, sort_keys=True, ensure_ascii=False).encode()
+    if len(data) > MAX_META:
+        return Reject("too_long", f"its JSON has {len(data)} bytes, {MAX_META} is the most")
+    files = {"json": data}
     for name, part in named.items():
         files[layout.units(name)] = npy_bytes(part.units)
         if part.durations is not None:

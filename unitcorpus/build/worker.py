@@ -22,6 +22,7 @@ from unitcorpus.build.chunks import chunks, seconds_of
 from unitcorpus.build.memory import out_of_memory, release
 from unitcorpus.build.output import Output
 from unitcorpus.build.plan import Plan, ShardPlan
+from unitcorpus.build.remote import Remote
 from unitcorpus.build.sample import sample_rate
 from unitcorpus.build.stages import Encoded, Item, items_of, load_stages
 from unitcorpus.errors import Reject, within
@@ -64,13 +65,17 @@ T = TypeVar("T")
 
 
 class Worker:
-    """Builds shards of one plan into one corpus directory.
+    """Builds shards of one plan into one corpus directory, and sends them on to the plan's URL.
 
     Raises UnitcorpusError where a model cannot be loaded, or options of the recipe change units.
     """
 
     def __init__(self, plan: Plan, root: Path, device: str = "cpu") -> None:
         self.plan, self.root = plan, root
+        self._remote = Remote(plan.url, root) if plan.url else None
+        if self._remote is not None:
+            self._remote.bring_codebook(plan)
+            self._remote.bring_input(plan.shards[0])  # `require_agreement` may read it
         self.stages = load_stages(plan, root, device)
         require_agreement(plan, root, self.stages, device)
 
@@ -90,7 +95,7 @@ class Worker:
         returns the receipt."""
         self.stages.clock.seconds.clear()
         start = time.perf_counter()
-        planned = read_inputs(self.root, shard.name, self.plan.layout)
+        planned = self._planned(shard)
         cuts = yield from self._cut(shard, planned, care)
         results, run = yield from self._encode_within_memory(shard, cuts, care)
         made = iter(results)
@@ -108,12 +113,14 @@ class Worker:
             run["killers"] = {f"{stage} {n}": how for (stage, n), how in care.killers.items()}
         receipt = output.receipt(timings, {"attempt": attempt, **run}, segments)
         write_receipt(self.root, receipt)
+        if self._remote is not None:
+            self._remote.commit(receipt)
         return receipt
 
     def alone(self, shard: ShardPlan, places: Sequence[Place], care: Care) -> None:
         """Makes what lies at `places` one at a time, and forgets it: whichever ends the process
         has been told to `care` before."""
-        planned = read_inputs(self.root, shard.name, self.plan.layout)
+        planned = self._planned(shard)
         cuts = exhaust(self._cut(shard, planned, care))
         items = self._items(cuts)
         for place in places:
@@ -122,6 +129,11 @@ class Worker:
                 care.before([place], _seconds([items[number]]))
                 self.stages.ahead([items[number]])
                 self.stages([items[number]])
+
+    def _planned(self, shard: ShardPlan) -> list[Input]:
+        if self._remote is not None:
+            self._remote.bring_input(shard)
+        return read_inputs(self.root, shard.name, self.plan.layout)
 
     def _items(self, cuts: list[list[Input] | Reject]) -> list[Item]:
         rows = [row for cut in cuts if not isinstance(cut, Reject) for row in cut]

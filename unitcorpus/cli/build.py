@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +21,10 @@ from unitcorpus.cli.options import (
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import Recipe
 
-Out = Annotated[Path | None, typer.Option(help="The folder to build in. Default: corpora/NAME.")]
+Out = Annotated[
+    str | None,
+    typer.Option(help="The folder, or fsspec URL, to build in. Default: corpora/NAME."),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Start again if the folder holds a corpus.")
 ]
@@ -85,18 +87,19 @@ def pairs(
 
 def _run(
     recipe: Recipe,
-    out: Path | None,
+    out: str | None,
     overwrite: bool,
     how: tuple[str, int, str | None, str, float],
 ) -> None:
     """Builds, and tells how it ended. Exits with 1 where shards were set aside."""
     from unitcorpus.build.run import Execution, build_corpus
     from unitcorpus.cli.summary import summary
+    from unitcorpus.shards.store import folder_of, is_url
 
     executor, workers, address, device, share = how
     if executor not in ("auto", "local", "ray"):
         raise UnitcorpusError(f"there is no executor '{executor}'; give auto, local or ray")
-    root = (out or Path("corpora") / recipe.name).expanduser()
+    root = out if out and is_url(out) else folder_of(out or f"corpora/{recipe.name}")
     start = time.monotonic()
     with Counter() as counter:
         if address is None or device == "auto":  # else it is the cluster's affair

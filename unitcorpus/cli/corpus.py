@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from unitcorpus.cli.options import Device, read_device
-from unitcorpus.errors import UnitcorpusError, nearest
+from unitcorpus.cli.options import Device, a_folder, read_device
+from unitcorpus.errors import UnitcorpusError, nearest, redacted
 
 
 def verify(
@@ -35,23 +35,21 @@ def verify(
         for problem in problems:
             print(problem)
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        print(f"unitcorpus: {directory} has {count}", file=sys.stderr)
+        print(f"unitcorpus: {redacted(directory)} has {count}", file=sys.stderr)
         raise typer.Exit(1)
     corpus = open_corpus(directory)
-    print(f"{directory}: whole ({len(corpus.index):,} shards, {len(corpus):,} samples)")
+    print(f"{redacted(directory)}: whole ({len(corpus.index):,} shards, {len(corpus):,} samples)")
 
 
 def _repair(directory: str, device: str) -> None:
     from unitcorpus.build.repair import repair
 
-    if "://" in directory:
-        raise UnitcorpusError("--repair builds, and so wants a folder of this machine, not a URL")
-    names = repair(Path(directory).expanduser(), read_device(device))
+    names = repair(a_folder(directory, "verify --repair"), read_device(device))
     print(f"built again: {', '.join(names) or 'no shard'}")
 
 
 def status(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A build's folder.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A build: folder or URL.")],
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every 2 seconds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -10,10 +10,10 @@ import os
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, model_validator
 
+from unitcorpus.errors import without_secrets
 from unitcorpus.recipe.filters import Filters
 from unitcorpus.recipe.section import Section
 from unitcorpus.recipe.sources import ManifestSource, Source, UnitsSource
@@ -214,12 +214,6 @@ class Recipe(Section):
             elif value and "://" in value:
                 data[section][key] = without_secrets(value)
         return data
-
-
-def without_secrets(url: str) -> str:
-    """A URL without the user's name, password and query, which may hold a signature."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def is_local(location: str) -> bool:

@@ -21,6 +21,10 @@ from numpy.typing import NDArray
 from unitcorpus.shards.format import DamagedError
 from unitcorpus.shards.layout import Layout
 
+MAX_INPUT = 1 << 33
+MAX_ROWS = 1_000_000
+"""Bytes, uncompressed, and rows of an input: a file that claims more is refused unread."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
@@ -101,9 +105,15 @@ def read_inputs(root: Path, shard: str, layout: Layout) -> list[Input]:
 
     path = input_path(root, shard)
     try:
-        return [_input(row, layout) for row in pq.read_table(path).to_pylist()]
-    except (OSError, pa.ArrowException, TypeError, KeyError) as error:
-        raise DamagedError(f"plan/inputs/{path.name} cannot be read: {error}") from None
+        with pq.ParquetFile(path) as file:
+            groups = range(file.metadata.num_row_groups)
+            size = sum(file.metadata.row_group(n).total_byte_size for n in groups)
+            if size > MAX_INPUT or file.metadata.num_rows > MAX_ROWS:
+                raise DamagedError(f"plan/inputs/{path.name} is too large to be ours")
+            return [_input(row, layout) for row in file.read().to_pylist()]
+    except (OSError, pa.ArrowException, TypeError, LookupError, ValueError, OverflowError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise DamagedError(f"plan/inputs/{path.name} cannot be read: {said}") from None
 
 
 def _input(row: dict[str, Any], layout: Layout) -> Input:
