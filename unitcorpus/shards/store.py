@@ -110,7 +110,8 @@ class Store:
         except UnitcorpusError:
             raise
         except ImportError as error:
-            raise UnitcorpusError(f"cannot {verb} {self.url}: {_line(error)} with pip") from None
+            said = f"{self.url}: {_line(error)}, e.g. with pip"
+            raise UnitcorpusError(f"cannot {verb} {said}") from None
         except FileNotFoundError as error:
             if missing:
                 raise

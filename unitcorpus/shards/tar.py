@@ -16,7 +16,7 @@ from unitcorpus.shards.format import DamagedError
 BLOCK = 512
 RECORD = 20 * BLOCK
 
-NAME = re.compile(rb"[^./\\\x00-\x1f\x7f-\xff]+(\.[^/\\\x00-\x1f\x7f-\xff]*)?")
+NAME = re.compile(rb"[^./\\\x00-\x1f\x7f-\xff]+\.[^/\\\x00-\x1f\x7f-\xff]*")
 """A key and a member's name: nothing that leads anywhere, nothing that a terminal obeys."""
 SIZE = re.compile(rb"[0-7]{11}[\0 ]")
 
