@@ -66,6 +66,7 @@ class Plan:
     units: dict[str, Any]
     shards: list[ShardPlan]
     rejected: dict[str, int]
+    asr: dict[str, str] | None = None
     url: str | None = None
 
     @property
@@ -109,7 +110,8 @@ def read_plan(root: Path, recipe: Recipe) -> Plan:
     try:
         shards = [ShardPlan(**shard) for shard in value["shards"]]
         counts = value["rejected"]
-        return Plan(recipe, value["fingerprint"], value["speech"], value["units"], shards, counts)
+        speech, units, asr = value["speech"], value["units"], value.get("asr")
+        return Plan(recipe, value["fingerprint"], speech, units, shards, counts, asr)
     except (KeyError, TypeError):
         raise DamagedError("plan/plan.json is not a plan of this version") from None
 
@@ -154,6 +156,7 @@ def _fill(request: Request, work: Path, tick: Tick) -> None:
         "units": request.units,
         "shards": [asdict(shard) for shard in shards],
         "rejected": reasons,
+        **({} if request.asr is None else {"asr": request.asr}),
     }
     write_atomic(work / "plan" / "plan.json", seal(plan))
     # The source's own digest and its lines that cannot be read depend on the order of the input;

@@ -104,7 +104,8 @@ def check_one(
         ]
         if not problems:
             layout = LAYOUTS[plan["layout"]["kind"]]
-            problems += check_shard(root, plan["units"], layout, receipt)
+            filters = plan["recipe"]["filters"]
+            problems += check_shard(root, plan["units"], layout, receipt, filters)
     except DamagedError as error:
         return [*problems, f"shard {name}: {error}"], None
     except FOREIGN as error:
