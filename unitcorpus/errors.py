@@ -26,6 +26,10 @@ SECRETS = (
     (re.compile(r"\bhf_\w{8,}"), "hf_…"),
 )
 
+NO_MEMORY = ("DefaultCPUAllocator", "STATUS_ALLOC_FAILED")
+"""How a RuntimeError of torch reads where memory ran out that has no class of its own: the host's,
+and that of cuBLAS, cuDNN and cuFFT."""
+
 
 class UnitcorpusError(Exception):
     """A problem the user can solve. The message is one line: what, where, and what to do.

@@ -21,6 +21,7 @@ PATTERNS = (
     "corpus.json",
     "index.json",
     "codebook.npy",
+    "dedup.json",
     "README.md",
     ".progress.json",
     ".building",

@@ -58,6 +58,8 @@ def repair(root: Path, device: str = "cpu") -> list[str]:
 
 def _plan(root: Path) -> tuple[Plan, dict[str, Any]]:
     """The plan, and the content of plan.json, if shards can be made from them."""
+    if cleaned := _cleaned(root):
+        raise UnitcorpusError(cleaned)
     recipe = recipe_here(root)
     if recipe is None:
         raise UnitcorpusError(
@@ -75,6 +77,26 @@ def _plan(root: Path) -> tuple[Plan, dict[str, Any]]:
             f"{damage[0]}, which shards are made from: run the build with --overwrite"
         )
     return plan, content
+
+
+def _cleaned(root: Path) -> str | None:
+    """What to do about a corpus that `unitcorpus dedup` wrote, whose shards are copies; None for
+    others."""
+    try:
+        made = read_sealed(root / "plan" / "plan.json").get("cleaned")
+    except DamagedError:
+        return None
+    if not made:
+        return None
+    against = "".join(f" --against {name}" for name in made.get("against", ()))
+    shared = made.get("shared", {})
+    shared = "".join(f" --shared-{name} {count}" for name, count in shared.items())
+    near = f"--threshold {made['near']['threshold']:g} --ngram {made['near']['ngram']}"
+    return (
+        f"{root} was copied from another corpus: delete the damaged shard's receipt and make it "
+        f"again with: unitcorpus dedup {made['source']['name']} {near}{against}{shared} "
+        f"--out {root} (with the folders for the names)"
+    )
 
 
 def _entry(content: dict[str, Any], name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 from unitcorpus.build.recordings import Recordings
@@ -41,6 +42,7 @@ class Request:
             "source": self.source.identity(),
             "speech": self.speech,
             "units": self.units,
+            **_tokenizer(self.recipe),
         }
 
 
@@ -60,6 +62,11 @@ def resolve(recipe: Recipe) -> Request:
         return Request(recipe, source, Recordings.describe(recipe.source), units, codebook)
     speech = ENGINES[recipe.speech.engine].resolve(recipe.speech)
     return Request(recipe, source, speech, units, codebook)
+
+
+def _tokenizer(recipe: Recipe) -> dict[str, Any]:
+    """What cuts texts into the words that auto-BLEU counts, where a corpus stores it."""
+    return {"tokenizer": f"nltk {version('nltk')}"} if recipe.layout == "pairs" else {}
 
 
 def _has_durations(section: PublishedUnits, source: Rows) -> bool:

@@ -111,7 +111,9 @@ def _part_fields(part: Part, recipe: Recipe, durations: bool) -> dict[str, Any] 
     text = clean_text(part.text)
     if part.audio:
         span = {} if part.start is None else {"start": part.start, "end": part.end}
-        return {"text": text, "audio": part.audio, "audio_bytes": part.audio_bytes, **span}
+        place = {} if part.offset is None else {"offset": part.offset}
+        size = {"audio": part.audio, "audio_bytes": part.audio_bytes}
+        return {"text": text, **size, **span, **place}
     if not text:
         return Reject("empty_text", "the text is empty")
     if len(text) < recipe.text.min_chars:

@@ -3,7 +3,8 @@
 Columns: key, id; `voice` (a voice to speak with, or a speaker's name) and `group`, where there is
 one; and of each part `text`, `units` and `durations` where units were published, `audio` (a path
 below the source's) and `audio_bytes` where it was recorded, with `start` and `end` in seconds where
-only a stretch of the file is meant. Several parts carry their name before the column's.
+only a stretch of the file is meant, and `offset` in bytes where it is a member of an archive.
+Several parts carry their name before the column's.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class PlannedPart:
     audio_bytes: int = 0
     start: float | None = None
     end: float | None = None
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def input_bytes(rows: list[dict[str, Any]], layout: Layout) -> bytes:
         "audio_bytes": pa.int64(),
         "start": pa.float64(),
         "end": pa.float64(),
+        "offset": pa.int64(),
     }
     for part in layout.parts:
         types |= {layout.field(part, name): kind for name, kind in of_part.items()}
@@ -128,4 +131,5 @@ def _part(row: dict[str, Any], layout: Layout, part: str) -> PlannedPart:
         row.get(layout.field(part, "audio_bytes"), 0),
         row.get(layout.field(part, "start")),
         row.get(layout.field(part, "end")),
+        row.get(layout.field(part, "offset")),
     )
