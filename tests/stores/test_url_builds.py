@@ -225,7 +225,9 @@ def test_commands_work_at_a_url_or_say_that_they_do_not(url: str, tmp_path: Path
     assert (code, " clips" in said) == (0, True)
     assert "The audio is what was stored with the corpus." in page.read_text()
     assert "finished" in command("status", url)[1]
+    refused = "unitcorpus: unitcorpus export --out wants a path of this machine, and"
+    assert refused in command("export", url, "--out", f"{url}.jsonl")[1]
     assert command("push", url, "user/name") == (
         2,
-        f"unitcorpus: unitcorpus push wants a folder of this machine; fetch {url} first\n",
+        f"unitcorpus: unitcorpus push wants a path of this machine, and {url} is a URL\n",
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -76,7 +75,7 @@ def export(
         str, typer.Option(help="jsonl (lists of units) or tokens (strings).")
     ] = "jsonl",
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write. Default: the terminal.")] = None,
+    out: Annotated[str | None, typer.Option(help="File to write. Default: the terminal.")] = None,
 ) -> None:
     """Write a corpus as other toolkits read it, one JSON object a line.
 
@@ -96,6 +95,6 @@ def export(
     if out is None:
         write(corpus, format, split, sys.stdout.buffer)
         return
-    with AtomicFile(out) as file:
+    with AtomicFile(a_folder(out, "export --out")) as file:
         count = write(corpus, format, split, file)  # type: ignore[arg-type]
     print(f"{count:,} samples in {out}")

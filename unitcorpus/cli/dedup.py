@@ -19,7 +19,7 @@ EVERY = 30.0
 def dedup(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="A finished corpus.")],
     out: Annotated[
-        Path | None, typer.Option(help="Write the corpus without what is found to this folder.")
+        str | None, typer.Option(help="Write the corpus without what is found to this folder.")
     ] = None,
     threshold: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="Jaccard similarity of a near-duplicate.")
@@ -48,6 +48,7 @@ def dedup(
     from unitcorpus.recipe.models import Near
 
     root = a_folder(directory, "dedup")
+    target = a_folder(out, "dedup --out") if out else None
     wanted = Wanted(
         root,
         Near(threshold=threshold, ngram=ngram),
@@ -56,8 +57,8 @@ def dedup(
         shared_words,
     )
     with Steps() as steps:
-        found = dedup_corpus(wanted, out, report, workers, steps.tick)
-    _tell(found, out, report or (out or root) / REPORT)
+        found = dedup_corpus(wanted, target, report, workers, steps.tick)
+    _tell(found, target, report or (target or root) / REPORT)
 
 
 def _tell(found: dict[str, Any], out: Path | None, report: Path) -> None:

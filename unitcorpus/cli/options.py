@@ -31,12 +31,12 @@ def read_recipe(name: str, settings: list[str] | None, limit: int | None) -> Rec
 
 
 def a_folder(name: str, command: str) -> Path:
-    """The folder of an argument, for a command that cannot work at a URL."""
+    """The folder (or file) of an argument, for a command that cannot work at a URL."""
     from unitcorpus.shards.store import folder_of, is_url
 
     if is_url(name):
         raise UnitcorpusError(
-            f"unitcorpus {command} wants a folder of this machine; fetch {name} first"
+            f"unitcorpus {command} wants a path of this machine, and {name} is a URL"
         )
     return folder_of(name)
 
