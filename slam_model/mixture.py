@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -40,6 +41,13 @@ class Mixture(Section):
     name: str = ""
     description: str = ""
     corpora: list[Part] = Field(..., min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_mixture(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "corpora" not in data:
+            raise ValueError("this is no mixture of corpora for --data: it has no list 'corpora'")
+        return data
 
     @model_validator(mode="after")
     def _one_measure(self) -> Mixture:

@@ -79,7 +79,7 @@ class Setting:
 
 
 ROWS = 8
-ON_CPU = Setting(SMALL, 2048, 2, 4, bf16=False)
+ON_CPU = Setting(SMALL, 2048, 1, 4, bf16=False)
 ON_GPU = Setting("Qwen/Qwen2.5-0.5B", 16_384, 16, 8, bf16=True)
 
 

@@ -142,6 +142,8 @@ def test_a_mistake_in_a_mixture_is_one_line(case: str, tmp_path: Path) -> None:
 def test_what_a_mixture_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnitcorpusError, match="there is no such mixture"):
         find_sources([str(tmp_path / "none.yaml")])
+    with pytest.raises(UnitcorpusError, match="no mixture of corpora for --data"):
+        find_sources([str(write_recipe(tmp_path / "r.yaml"))])
     path = write_mixture(tmp_path / "m.yaml", {**A, "weight": 1}, {**B, "weight": 1})
     with pytest.raises(UnitcorpusError, match="name all corpora in it"):
         find_sources([str(path), "c"])
