@@ -91,6 +91,18 @@ def test_half_an_object_is_never_taken_for_a_whole_one(
     assert promised(objects(url)) == promised(local_files(small_corpus))
 
 
+def test_a_corpus_with_a_shard_missing_is_withdrawn_until_it_is_whole(
+    url: str, tmp_path: Path, small_corpus: Path
+) -> None:
+    build(url)
+    (tmp_path / "at/receipts/train-000001.json").unlink()
+    assert killed_before(POINTS["before data"], 1, url) == -9
+    with pytest.raises(UnitcorpusError, match="is not a finished corpus"):
+        unitcorpus.open(url)
+    assert build(url).resumed == 3
+    assert promised(objects(url)) == promised(local_files(small_corpus))
+
+
 def test_half_a_plan_is_none(url: str, tmp_path: Path, small_corpus: Path) -> None:
     killed_before(POINTS["before data"], 1, url)
     path = tmp_path / "at/plan/plan.json"
