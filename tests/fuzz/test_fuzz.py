@@ -212,6 +212,13 @@ def test_overrides(amount: int) -> None:
     fuzz(150 * amount, mutated(seeds), read, 8 * MIB)
 
 
+def test_aliases_in_a_recipe_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("name: &name x\ndescription: *name\n")
+    with pytest.raises(UnitcorpusError, match="line 2: aliases are not read"):
+        load_recipe(str(path))
+
+
 def test_a_recipe_that_unfolds_without_end_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from commands import Commands
 from unitcorpus.build.executor import describe
-from unitcorpus.cli import main
 from unitcorpus.errors import UnitcorpusError, redacted
 from unitcorpus.recipe import load_recipe
 
@@ -52,15 +52,11 @@ def test_no_failing_command_shows_a_secret(
         "build": ["build", "demo/stinystories", "--set", f"source.path={location}", "--out", "c"],
         "open-as-codebook": ["kmeans", "import", location, "--out", "c.npy"],
     }.get(command, [command, location])
-    monkeypatch.setattr("sys.argv", ["unitcorpus", *words])
-    monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as leave:
-        main()
-    out, errors = capfd.readouterr()
-    assert leave.value.code == 2, errors
-    assert errors.startswith("unitcorpus: ")
-    assert SECRET not in out + errors
+    code, said = Commands(monkeypatch, capfd).run(*words)
+    assert code == 2, said
+    assert said.startswith("unitcorpus: ")
+    assert SECRET not in said
     written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(SECRET.encode() in data for data in written)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ import fsspec
 import pytest
 
 import unitcorpus
+from commands import Commands
 from unitcorpus.build.plan import read_plan
 from unitcorpus.build.remote import Remote, workplace
 from unitcorpus.build.run import Execution
@@ -88,6 +87,18 @@ def test_half_an_object_is_never_taken_for_a_whole_one(
     with pytest.raises(DamagedError):
         unitcorpus.open(url)
     assert build(url).resumed == 2
+    assert promised(objects(url)) == promised(local_files(small_corpus))
+
+
+def test_a_corpus_with_a_shard_missing_is_withdrawn_until_it_is_whole(
+    url: str, tmp_path: Path, small_corpus: Path
+) -> None:
+    build(url)
+    (tmp_path / "at/receipts/train-000001.json").unlink()
+    assert killed_before(POINTS["before data"], 1, url) == -9
+    with pytest.raises(UnitcorpusError, match="is not a finished corpus"):
+        unitcorpus.open(url)
+    assert build(url).resumed == 3
     assert promised(objects(url)) == promised(local_files(small_corpus))
 
 
@@ -209,25 +220,27 @@ def test_a_file_url_is_a_folder(tmp_path: Path, small_corpus: Path) -> None:
     assert unitcorpus.open(f"file://{tmp_path}/c").info == unitcorpus.open(small_corpus).info
 
 
-def test_commands_work_at_a_url_or_say_that_they_do_not(url: str, tmp_path: Path) -> None:
+def test_commands_work_at_a_url_or_say_that_they_do_not(
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     build(url, "shards.audio=flac")
-
-    def command(*words: str) -> tuple[int, str]:
-        whole = [sys.executable, "-m", "unitcorpus", *words]
-        done = subprocess.run(whole, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout + done.stderr
-
+    run = Commands(monkeypatch, capfd).run
     page = tmp_path / "page.html"
-    assert command("report", url)[1] == (
-        "unitcorpus: say with --out where the page is to be written\n"
-    )
-    code, said = command("report", url, "--out", str(page))
+    assert "say with --out where the page is to be written" in run("report", url)[1]
+    code, said = run("report", url, "--out", str(page))
     assert (code, " clips" in said) == (0, True)
     assert "The audio is what was stored with the corpus." in page.read_text()
-    assert "finished" in command("status", url)[1]
-    refused = "unitcorpus: unitcorpus export --out wants a path of this machine, and"
-    assert refused in command("export", url, "--out", f"{url}.jsonl")[1]
-    assert command("push", url, "user/name") == (
-        2,
-        f"unitcorpus: unitcorpus push wants a path of this machine, and {url} is a URL\n",
-    )
+    assert "finished" in run("status", url)[1]
+    assert f"{url}: whole" in run("verify", url)[1]
+    for command in (
+        ("push", url, "user/name"),
+        ("dedup", url),
+        ("dedup", str(tmp_path), "--out", url),
+        ("verify", url, "--repair"),
+        ("export", url, "--out", f"{url}.jsonl"),
+    ):
+        code, said = run(*command)
+        assert (code, "wants a path of this machine, and " in said) == (2, True), said
