@@ -6,8 +6,11 @@ if __name__ == "__main__":
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
+
+from huggingface_hub.utils import logging
 
 from unitcorpus.errors import UnitcorpusError
 
@@ -16,6 +19,8 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
     """Exits with what `main(arguments)` returns; `--debug` anywhere shows the traceback instead."""
     words = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(words) < len(sys.argv) - 1
+    if "HF_HUB_VERBOSITY" not in os.environ:  # its client tells of each retry in two lines
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         sys.exit(main(words))
     except UnitcorpusError as error:

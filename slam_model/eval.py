@@ -8,14 +8,15 @@
 Perplexity is per token, EOS included, over all tokens. Accuracy counts a pair as 1 where the right
 (chosen) sequence has the lower mean −log p per token, EOS included, and as 0.5 on a tie; its 95 %
 interval is from resampled pairs. --generate adds GenPPL and Auto-BLEU of continuations of samples'
-first seconds (slam_model.generation_metrics), with every setting. Several checkpoints (say, of
-several seeds) are given with their mean and range. A checkpoint is a folder that `save_pretrained`
-wrote, one of a run's checkpoints/step-…, or a name on the Hub.
+first seconds (slam_model.generation_metrics), with every setting. Checkpoints whose names differ in
+numbers alone, as those of several seeds do, are given with their mean and range. A checkpoint is a
+folder that `save_pretrained` wrote, one of a run's checkpoints/step-…, or a name on the Hub.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -159,8 +160,9 @@ def generated(settings: dict[str, Any], scores: Scores, data: Tokens | Pairs) ->
 
 
 def table(results: Sequence[Result], checkpoints: Sequence[str]) -> Table:
-    """A line per figure and checkpoint, accuracies in percent; with several checkpoints a line of
-    their mean, lowest and highest."""
+    """A line per figure and checkpoint, accuracies in percent; where their names differ in numbers
+    alone, a line of their mean, lowest and highest."""
+    alike = len({re.sub(r"\d+", "", name) for name in checkpoints}) == 1 < len(checkpoints)
     shown = Table("data", "metric", "n", "checkpoint", "value", box=SIMPLE)
     for result in results:
         scale = 100 if result.metric == "accuracy" else 1
@@ -170,7 +172,7 @@ def table(results: Sequence[Result], checkpoints: Sequence[str]) -> Table:
             bounds = _range(result.low[i], result.high[i], scale) if result.low else ""
             shown.add_row(*head, Path(name).as_posix(), f"{value * scale:.2f}{bounds}")
             head = ("", "", "")
-        if len(checkpoints) > 1:
+        if alike:
             mean = sum(result.values) / len(result.values)
             bounds = _range(min(result.values), max(result.values), scale)
             shown.add_row(*head, "mean, lowest, highest", f"{mean * scale:.2f}{bounds}")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -35,6 +34,9 @@ from unitcorpus.shards.writer import write_atomic
 PROMPT_SECONDS = 3.0
 """Of a corpus's samples, as in the paper."""
 
+SHOWN = 3
+"""Continuations of which the terminal gets a line."""
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -48,6 +50,16 @@ class Generation:
     def units(self, prompt_included: bool = True) -> NDArray[np.uint16]:
         parts = [self.prompt, self.continuation] if prompt_included else [self.continuation]
         return np.concatenate(parts)
+
+    def in_words(self, most: int = 12) -> str:
+        """A line: how long both parts are, and the first units of the second."""
+        first = " ".join(map(str, self.continuation[:most].tolist()))
+        more = " …" if len(self.continuation) > most else ""
+        end = ", and ended it" if self.ended else ""
+        return (
+            f"{self.id}: after {len(self.prompt)} units the model gave "
+            f"{len(self.continuation)}{end}: {first}{more}"
+        )
 
     def record(self, settings: dict[str, Any]) -> dict[str, Any]:
         """As generations.jsonl has it."""
@@ -83,7 +95,10 @@ def main(arguments: Sequence[str]) -> int:
     if vocoder is not None:
         for one in found:
             write_wav(out / f"{one.id}.wav", vocoder(one.units()), vocoder.sample_rate)
-    print(f"{len(found)} continuations in {out}/generations.jsonl", file=sys.stderr)
+    for one in found[:SHOWN]:
+        print(one.in_words())
+    spoken = "" if vocoder is None else " and .wav files"
+    print(f"{len(found)} continued: {out}/generations.jsonl{spoken}")
     return 0
 
 

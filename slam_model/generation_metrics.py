@@ -12,7 +12,8 @@ empty one, counts in `empty` and in neither mean. Either model can be a folder.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
 )
+from transformers.utils import logging
 
 from slam_model.generate import PROMPT_SECONDS, find_vocoder, generate, sampling_of
 from slam_model.prompts import corpus_prompts
@@ -201,8 +203,19 @@ def _features(waves: Sequence[torch.Tensor], readers: Readers, **how: Any) -> An
 
 
 def _words(inputs: Any, readers: Readers, **how: Any) -> list[str]:
-    tokens = readers.asr.generate(**inputs, num_beams=1, do_sample=False, **how)
+    with _quiet_transformers():  # Whisper's own generate does what generate warns of
+        tokens = readers.asr.generate(**inputs, num_beams=1, do_sample=False, **how)
     return list(readers.processor.batch_decode(tokens, skip_special_tokens=True))
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _load(load: Callable[..., Any], name: str, **how: Any) -> Any:

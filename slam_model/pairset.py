@@ -66,9 +66,18 @@ def usable(sources: Sequence[Pairs], dpo: Dpo, context: int) -> PairSet:
         sides=sides,
         prompt_lengths=np.array(prompts, np.int64),
         fingerprint=fingerprint(content),
-        words=f"{len(sides)} of {len(sides) + high + long} pairs are used: {high} are not below "
-        f"dpo.max_scores, {long} of the others are longer than {context} tokens",
+        words=_in_words(len(sides), high, long, context),
     )
+
+
+def _in_words(used: int, high: int, long: int, context: int) -> str:
+    """How many pairs are used, and why the others are not."""
+    why = {
+        "are not below dpo.max_scores": high,
+        f"are longer than the context of {context} tokens": long,
+    }
+    told = ", ".join(f"{number} {reason}" for reason, number in why.items() if number)
+    return f"{used} of {used + high + long} pairs are used{told and ': '}{told}"
 
 
 def _low_scores(pairs: Pairs, dpo: Dpo) -> NDArray[np.bool_]:

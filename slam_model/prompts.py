@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 import unitcorpus
 from slam_model.tokens import (
@@ -28,7 +28,7 @@ from slam_model.tokens import (
     vocabulary,
 )
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.recipe.models import HubertUnits, MfccUnits
+from unitcorpus.recipe.models import Units
 from unitcorpus.shards.reader import Corpus, Sample
 
 if TYPE_CHECKING:
@@ -144,28 +144,24 @@ def _load_units(
     return extractor(section, resolved, device), Quantiser(codebook, device)
 
 
-def _section(corpus: Corpus, hubert: str | None) -> HubertUnits | MfccUnits:
+def _section(corpus: Corpus, hubert: str | None) -> Any:
     """The units section of the recipe of a corpus that was made from speech."""
+    from unitcorpus.units import EXTRACTORS
+
     recorded = dict(corpus.info.get("recipe", {}).get("units", {}))
     if hubert is not None:
         recorded["model"] = hubert
-    kinds: dict[str, type[HubertUnits] | type[MfccUnits]] = {
-        "hubert": HubertUnits,
-        "mfcc": MfccUnits,
-    }
-    kind = kinds.get(recorded.get("extractor", ""))
-    if kind is None:
+    if recorded.get("extractor") not in EXTRACTORS:
         raise UnitcorpusError(
             f"the units of {corpus.name} were made elsewhere: recordings cannot be encoded in them"
         )
     try:
-        section: HubertUnits | MfccUnits = kind.model_validate(recorded)
+        return TypeAdapter(Units).validate_python(recorded)
     except ValidationError as error:
         raise UnitcorpusError(
             f"the recipe of {corpus.name} has no units section that this version reads: "
             f"{error.errors()[0]['msg']}"
         ) from None
-    return section
 
 
 def _read(path: Path, sample_rate: int, seconds: float | None) -> torch.Tensor:

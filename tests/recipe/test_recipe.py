@@ -19,6 +19,14 @@ def test_every_shipped_recipe_loads(name: str) -> None:
     assert recipe.licence
 
 
+def test_only_the_built_in_texts_are_licensed_by_us() -> None:
+    for name in ("demo/stinystories", "demo/spokenswag", "demo/contrasts"):
+        assert load_recipe(name).licence == "apache-2.0"
+        assert load_recipe(name, ["source.path=mine.jsonl"]).licence == ""
+        own = load_recipe(name, ["source.path=mine.jsonl", "licence=cc-by-4.0"])
+        assert own.licence == "cc-by-4.0"
+
+
 def test_a_recipe_is_frozen() -> None:
     recipe = load_recipe("demo/stinystories")
     with pytest.raises(ValidationError, match="frozen"):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from slam_model.eval import main
+from slam_model.eval import Result, main, table
 from slam_model.model import load_model
 from slam_model.pairs import Pairs, read_pairs
 from slam_model.scoring import bootstrap, mean_nll, outcomes, perplexity
@@ -175,6 +175,12 @@ def test_the_json_has_each_checkpoint_their_mean_and_range(
     printed = capsys.readouterr().out
     assert "accuracy" in printed
     assert "mean, lowest, highest" in printed
+
+
+def test_a_run_before_and_after_has_no_mean() -> None:
+    result = Result("sets", "test", "accuracy", "", 40, [0.5, 0.7], [0.4, 0.6], [0.6, 0.8])
+    for names, rows in ((["runs/slam", "runs/slam-dpo"], 2), (["seed0", "seed11"], 3)):
+        assert table([result], names).row_count == rows
 
 
 def test_a_set_of_one_group_has_one_figure(

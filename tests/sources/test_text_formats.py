@@ -200,6 +200,14 @@ def test_a_csv_needs_a_header(tmp_path: Path) -> None:
     error_of(write(tmp_path / "b.csv", b"caf\xe9,id\n")).encode()
 
 
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_a_csv_in_utf16_is_told_as_such(tmp_path: Path, order: str) -> None:
+    data = "\ufefftext,id\r\nA story.,1\r\n".encode(f"utf-16-{order[0]}e")
+    assert "is in UTF-16, as Excel writes it: save it as UTF-8" in error_of(
+        write(tmp_path / "a.csv", data)
+    )
+
+
 # --- parquet ----------------------------------------------------------------------------------
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unitcorpus.recipe.sources import UnitsSource
-from unitcorpus.sources.base import BadRow, Row
+from unitcorpus.sources.base import BadRow, PartedRow, Row
 from unitcorpus.sources.units import UnitRows
 
 UNITS = st.lists(st.integers(0, 65_535), min_size=1, max_size=50)
@@ -157,3 +159,41 @@ def test_compression_limit_and_identity_are_those_of_files(tmp_path: Path) -> No
         "sha256": sha256(data).hexdigest(),
         "limit": 2,
     }
+
+
+PAIR = {
+    "speaker": "af_heart",
+    "prompt_text": "A.",
+    "prompt": "<Un1><Un2>",
+    "chosen": [3, 4],
+    "rejected": [5],
+}
+
+
+def test_parquet_and_its_folders_give_the_pairs_of_jsonl(tmp_path: Path) -> None:
+    """As data sets of the Hub are kept; a folder's splits are those of its files' names."""
+    texts = [{**PAIR, "prompt": "<Un7>" * n, "chosen": "<Un3>"} for n in range(1, 4)]
+    lists = [{**PAIR, "prompt": [n, 2], "prompt_durations": [1, n]} for n in range(1, 4)]
+    for name, rows in (("texts", texts), ("lists", lists)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        pq.write_table(pa.Table.from_pylist(rows), folder / "train.parquet")
+        pq.write_table(pa.Table.from_pylist(rows[:1]), folder / "validation.parquet")
+        plain = pair_parts(tmp_path / f"{name}.jsonl")
+        assert len(plain) == 3
+        assert pair_parts(folder / "train.parquet") == plain
+        splits = {"train": "train", "validation": "validation"}
+        both = pair_parts(folder, splits=splits)
+        assert [part[1:] for part in both] == [part[1:] for part in plain + plain[:1]]
+        assert [part[0] for part in both] == ["train"] * 3 + ["validation"]
+
+
+def pair_parts(path: Path, **more: Any) -> list[list[Any]]:
+    """Split, voice and parts of each row of a table of pairs."""
+    found = UnitRows(UnitsSource(path=str(path), layout="pairs", **more), 0).rows()
+    rows = [row for row in found if isinstance(row, PartedRow)]
+    return [
+        [row.split, row.voice, *((p.text, str(p.units), str(p.durations)) for p in row.parts)]
+        for row in rows
+    ]

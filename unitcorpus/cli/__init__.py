@@ -5,6 +5,7 @@ Wrong input is one line and exit code 2; a problem found in data is exit code 1;
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -62,6 +63,8 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 def main() -> None:
     """Runs the command line; the one place where errors become messages and exit codes."""
+    # The Hub's client tells of each retry in two lines; what comes of them is told in one.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     words = [word for word in sys.argv[1:] if word != "--debug"]  # wherever it stands

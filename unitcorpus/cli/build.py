@@ -120,7 +120,8 @@ def _run(
     print(summary(outcome.corpus, root))
     fresh = len(outcome.plan.shards) - outcome.resumed
     took = duration(time.monotonic() - start)
-    print(f"{fresh} shards built, {outcome.resumed} were there already, in {took}")
+    there = f", {outcome.resumed:,} there already" if outcome.resumed else ""
+    print(f"{fresh:,} shard{'' if fresh == 1 else 's'} built{there}, in {took}")
 
 
 def plan(

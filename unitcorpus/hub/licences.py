@@ -30,7 +30,8 @@ def ingredients(corpus: dict[str, Any]) -> list[tuple[str, str, str]]:
     if speech is not None and speech["engine"] == "espeak":
         rows.append(("speech", "espeak-ng", "GPL-3.0-or-later; not that of the speech it makes"))
     elif speech is not None:
-        rows.append(("speech", speech["model"], _model(speech["model"])))
+        name = speech.get("model", speech["engine"])
+        rows.append(("speech", name, _model(name)))
     extractor = units["extractor"]
     if "model" in extractor:
         rows.append(("features", extractor["model"], _model(extractor["model"])))

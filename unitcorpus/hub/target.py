@@ -141,7 +141,7 @@ def check_ours(
 ) -> None:
     """Refuses a data set that holds other files or another corpus than that of `info`, the content
     of corpus.json. Raises UnitcorpusError."""
-    elsewhere = "choose another name, or a branch with --revision"
+    elsewhere = "choose another name (a branch will not do: it starts as main is)"
     ours = {file.name for file in files} | OWN
     if strange := sorted(name for name in there if name not in ours):
         some = ", ".join(strange[:3]) + (", …" if len(strange) > 3 else "")

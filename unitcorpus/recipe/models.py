@@ -166,6 +166,16 @@ class Recipe(Section):
             return {**data, "source": {**source, "kind": kind}}
         return data
 
+    @model_validator(mode="before")
+    @classmethod
+    def _built_in_texts_are_ours(cls, data: Any) -> Any:
+        """Their licence; texts of another's stand under none that a recipe for all could name."""
+        source = data.get("source") if isinstance(data, dict) else None
+        if not isinstance(source, dict) or data.get("licence") or source.get("path"):
+            return data
+        ours = source.get("kind", "stories") in ("stories", "pairs", "contrasts")
+        return {**data, "licence": "apache-2.0"} if ours else data
+
     @model_validator(mode="after")
     def _stages_fit(self) -> Recipe:
         gives, kind = self.source.gives, self.source.kind

@@ -62,15 +62,20 @@ class HuggingfaceSource(SourceSection):
 
 
 class UnitsSource(SourceSection):
-    """Unit sequences that others published: JSONL with `units` or `audio_repr`; with
-    `layout: pairs`, with `prompt`, `chosen` and `rejected`."""
+    """Unit sequences that others published: a jsonl or parquet file (told by its ending), or a data
+    set of the Hub, with `units` or `audio_repr`; with `layout: pairs`, with `prompt`, `chosen` and
+    `rejected`."""
 
     gives: ClassVar[Literal["text", "audio", "units"]] = "units"
 
     kind: Literal["units"] = "units"
     path: str
+    format: Literal["auto", "jsonl", "parquet"] = "auto"
     layout: Literal["utterances", "pairs"] = "utterances"
-    limit: int | None = Field(None, ge=1)
+    name: str | None = None
+    revision: str | None = None
+    splits: Splits = Field(default={"train": "train"}, min_length=1)
+    limit: int | None = Field(None, ge=1, description="rows of the file, or of each split")
 
 
 class PairsSource(SourceSection):

@@ -23,6 +23,7 @@ from unitcorpus.sources.huggingface import HubTables
 # draws what follows into its cell.
 _LONGEST_CELL = 1 << 24
 _BATCH = 1024
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")  # its byte order marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +90,7 @@ def _jsonl(path: str) -> Iterator[Record | BadRow]:
 
 def _csv(path: str) -> Iterator[Record | BadRow]:
     cells = csv_records(path)
-    header = next(cells, None)
-    if header is None or not isinstance(header[1], list):
-        raise UnitcorpusError(f"{path} is a CSV file without a header row")
-    names = header[1]
+    names = csv_header(path, cells)
     if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise UnitcorpusError(f"{path} has the column '{twice[0]}' more than once: rename one")
     for where, record in cells:
@@ -103,6 +101,14 @@ def _csv(path: str) -> Iterator[Record | BadRow]:
             yield BadRow(where, "malformed_csv", detail)
         else:
             yield _utf8(where, dict(zip(names, record, strict=True)))
+
+
+def csv_header(path: str, records: Iterator[tuple[str, list[str] | str]]) -> list[str]:
+    """The names in the first of a CSV file's records. Raises UnitcorpusError where it has none."""
+    _, names = next(records, ("", ""))
+    if isinstance(names, str):
+        raise UnitcorpusError(f"{path} is a CSV file without a header row")
+    return names
 
 
 def _utf8(where: str, values: dict[str, str]) -> Record | BadRow:
@@ -117,10 +123,11 @@ def _utf8(where: str, values: dict[str, str]) -> Record | BadRow:
 def csv_records(path: str) -> Iterator[tuple[str, list[str] | str]]:
     """Records of a CSV file with their place: the cells, or what csv says is wrong.
 
-    Bytes that are not UTF-8 come as lone surrogates, so that only their own record is bad.
+    Bytes that are not UTF-8 come as lone surrogates, so that only their own record is bad. Raises
+    UnitcorpusError for a file in UTF-16.
     """
     csv.field_size_limit(_LONGEST_CELL)
-    text = (line.decode("utf-8", "surrogateescape") for _, line in lines(path))
+    text = (_text(path, number, line) for number, line in lines(path))
     reader = csv.reader(text, strict=True)
     while True:
         where = f"line {reader.line_num + 1}"
@@ -133,6 +140,12 @@ def csv_records(path: str) -> Iterator[tuple[str, list[str] | str]]:
         else:
             if cells:
                 yield where, cells
+
+
+def _text(path: str, number: int, line: bytes) -> str:
+    if number == 1 and line.startswith(_UTF16):
+        raise UnitcorpusError(f"{path} is in UTF-16, as Excel writes it: save it as UTF-8")
+    return line.decode("utf-8", "surrogateescape")
 
 
 def _parquet(path: str) -> Iterator[Record | BadRow]:

@@ -17,7 +17,7 @@ from unitcorpus.recipe.sources import TextSource
 from unitcorpus.sources.base import BadRow, Row
 from unitcorpus.sources.columns import require, require_strings, row_of, table_rows
 from unitcorpus.sources.files import endings, json_rows, lines, not_utf8, one_line, opened, stored
-from unitcorpus.sources.tables import csv_records
+from unitcorpus.sources.tables import csv_header, csv_records
 
 MARKER = b"<|endoftext|>"
 _BATCH = 1024
@@ -113,10 +113,7 @@ def _jsonl(section: TextSource) -> Iterator[Row | BadRow]:
 
 def _csv(section: TextSource) -> Iterator[Row | BadRow]:
     records = csv_records(section.path)
-    header = next(records, None)
-    if header is None or not isinstance(header[1], list):
-        raise UnitcorpusError(f"{section.path} is a CSV file without a header row")
-    names = header[1]
+    names = csv_header(section.path, records)
     require(names, section.text_column, section.id_column, section.path)
     text = names.index(section.text_column)
     wanted = section.id_column or "id"

@@ -1,4 +1,5 @@
-"""Unit sequences that others published, as JSONL: `units` (a list) or `audio_repr` ("<Un3><Un49>").
+"""Unit sequences that others published, as JSONL, parquet or a data set of the Hub: `units` (a
+list) or `audio_repr` ("<Un3><Un49>").
 
 Invariant: units and run lengths are passed on as they were published, collapsed or not; a row that
 is not exactly such a sequence is a BadRow, never a repaired one.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import islice
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from unitcorpus.recipe.sources import UnitsSource
 from unitcorpus.sources.base import BadRow, Part, PartedRow, Row
 from unitcorpus.sources.columns import identifier, row_of
-from unitcorpus.sources.files import json_rows, stored
+from unitcorpus.sources.tables import Table
 
 _UNIT = re.compile(r"<Un([0-9]{1,9})>")
 _LARGEST_UNIT = 2**16 - 1  # shards keep units as uint16
@@ -29,25 +30,24 @@ class _FieldError(ValueError):
 
 
 class UnitRows:
-    """Rows of one JSONL file, compressed or not (.gz, .bz2, .xz, .zst)."""
+    """Rows of a table; JSONL may be compressed (.gz, .bz2, .xz, .zst)."""
 
     def __init__(self, section: UnitsSource, seed: int) -> None:
-        self._section = section
+        self._table = Table(section)
+        self._read = _pair if section.layout == "pairs" else _row
 
     def identity(self) -> dict[str, Any]:
-        """What identifies the rows: size and sha256 of the file, and the limit."""
-        return {
-            "kind": "units",
-            "format": "jsonl",
-            **stored(self._section.path),
-            "limit": self._section.limit,
-        }
+        """What identifies the rows: of a file its size and sha256, of a Hub data set the commit."""
+        return {"kind": "units", **self._table.identity()}
 
     def rows(self) -> Iterator[Row | PartedRow | BadRow]:
-        """Rows in the file's order. Raises UnitcorpusError for a missing file."""
-        read = _pair if self._section.layout == "pairs" else _row
-        for item in islice(json_rows(self._section.path), self._section.limit):
-            yield item if isinstance(item, BadRow) else read(*item)
+        """Rows in the table's order. Raises UnitcorpusError for a missing file."""
+        for record in self._table.records():
+            if isinstance(record, BadRow):
+                yield record
+                continue
+            row = self._read(record.where, record.values)
+            yield row if isinstance(row, BadRow) else replace(row, split=record.split)
 
 
 def _pair(where: str, data: dict[str, Any]) -> PartedRow | BadRow:
