@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test slow lint format bench clean
+.PHONY: demo test slow crash lint format bench paper clean
 
 demo: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh recipes/demo.sh
@@ -15,6 +15,9 @@ test: .venv/installed
 
 slow: .venv/installed
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+
+crash: .venv/installed
+	@HF_HUB_OFFLINE=1 $(BIN)/python tests/crash/crash.py
 
 lint: .venv/installed
 	@$(BIN)/ruff check .
@@ -33,7 +36,12 @@ format: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv corpora
+	rm -rf .venv corpora paper
 
 bench: .venv/installed
 	@$(BIN)/python tests/bench/build.py --json bench-build.json
+	@$(MAKE) --no-print-directory paper
+
+# The paper's tables and figures at the size of a laptop, into paper/ (docs/reproduce.md).
+paper: .venv/installed
+	@PYTHON=$(BIN)/python sh recipes/paper/small.sh paper

@@ -59,6 +59,7 @@ class Result:
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    location: str = ""
 
     def record(self, checkpoints: Sequence[str]) -> dict[str, Any]:
         """As the JSON file has it."""
@@ -67,6 +68,7 @@ class Result:
         each = zip(checkpoints, self.values, intervals, strict=True)
         return {
             "data": self.data,
+            "location": self.location,
             "split": self.split,
             "metric": self.metric,
             "group": self.group,
@@ -99,6 +101,7 @@ def main(arguments: Sequence[str]) -> int:
                 scores = spoken.measure(model, options.data[number], one.split)
                 figures += generated(spoken.settings, scores, one)
             for found in figures:
+                found.location = options.data[number]
                 kept = results.setdefault((number, found.metric, found.group), found)
                 if kept is not found:
                     kept.values += found.values

@@ -207,7 +207,7 @@ def _words(inputs: Any, readers: Readers, **how: Any) -> list[str]:
 
 def _load(load: Callable[..., Any], name: str, **how: Any) -> Any:
     try:
-        return load(name, **how)
+        return load(name, trust_remote_code=False, **how)
     except Exception as error:  # transformers raises what it likes for a damaged folder
         reason = str(error).strip().splitlines()[0][:300]
         raise UnitcorpusError(

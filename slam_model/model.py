@@ -176,7 +176,9 @@ def _from_scratch(
     config.update({"vocab_size": vocab, **TOKEN_IDS})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "weights"))
-        return _supported(AutoModelForCausalLM.from_config(config, dtype=torch.float32)).to(dtype)
+        return _supported(
+            AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        ).to(dtype)
 
 
 def _with_weights(
@@ -191,6 +193,7 @@ def _with_weights(
             dtype=dtype,
             key_mapping={f"^{base.prefix}": ""} if base.prefix else None,
             output_loading_info=True,
+            trust_remote_code=False,
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -8,9 +8,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -20,6 +21,13 @@ from unitcorpus.recipe import load_recipe
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/checkpoints.py and the like
 sys.path.insert(0, str(Path(__file__).parent / "slam_model"))  # tests/slam_model/corpora.py
+sys.path.insert(0, str(Path(__file__).parent / "hub"))  # tests/hub/server.py
+sys.path.insert(0, str(Path(__file__).parent / "crash"))  # tests/crash/scene.py
+sys.path.insert(0, str(Path(__file__).parent / "fuzz"))  # tests/fuzz/mutations.py
+sys.path.insert(0, str(Path(__file__).parent / "stores"))  # tests/stores/s3_server.py
+
+if TYPE_CHECKING:
+    from scene import Scene
 
 SMALL = ("source.count=12", "shards.samples=5", "validation=0.2")
 """Overrides of demo/stinystories: 12 stories, four shards, a minute of speech each."""
@@ -47,6 +55,15 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outcome = build_corpus(load_recipe("demo/stinystories", SMALL), root)
     assert outcome.corpus is not None
     return root
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Where faults are injected."""
+    from scene import Scene
+
+    with Scene(tmp_path_factory.mktemp("scene")) as scene:
+        yield scene
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,9 @@ ALLOWED = {
     "units": {"channels_last", "recipe", "shards"},
     "dedup": {"recipe", "shards"},
     "pairs": {"recipe"},
+    "quality": {"pairs", "recipe", "units"},
     "hub": {"shards"},
-    "build": {"recipe", "shards", "sources", "speech", "units", "dedup", "pairs", "hub"},
+    "build": {"recipe", "shards", "sources", "speech", "units", "dedup", "quality", "hub"},
     "report": {"recipe", "shards", "units", "hub", "build"},
     "cli": {"recipe", "shards", "build", "report", "hub"},
 }

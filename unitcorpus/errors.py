@@ -8,12 +8,51 @@ goes on. Anything else is a bug and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+SECRETS = (
+    # What stands before the host of a URL, what a signed URL says of its signer, tokens of the Hub.
+    (re.compile(r"(?<=://)[^/\s@'\"]*@"), ""),
+    (
+        re.compile(
+            r"(?i)([?&][\w-]*(?:sig|signature|token|key|secret|credential)[\w-]*=)[^&\s'\"]+"
+        ),
+        r"\1…",
+    ),
+    (re.compile(r"\bhf_\w{8,}"), "hf_…"),
+)
+
+NO_MEMORY = ("DefaultCPUAllocator", "STATUS_ALLOC_FAILED")
+"""How a RuntimeError of torch reads where memory ran out that has no class of its own: the host's,
+and that of cuBLAS, cuDNN and cuFFT."""
 
 
 class UnitcorpusError(Exception):
-    """A problem the user can solve. The message is one line: what, where, and what to do."""
+    """A problem the user can solve. The message is one line: what, where, and what to do.
+
+    Secrets that a URL may hold are left out of it, and what a terminal would obey, whoever wrote
+    the words that it quotes.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(CONTROLS.sub(" ", redacted(message)))
+
+
+def redacted(text: str) -> str:
+    """`text` without passwords and signatures of URLs, and without tokens."""
+    for secret, instead in SECRETS:
+        text = secret.sub(instead, text)
+    return text
+
+
+def without_secrets(url: str) -> str:
+    """A URL without the user's name, password and query, which may hold a signature."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 @dataclass(frozen=True, slots=True)

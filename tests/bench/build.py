@@ -109,7 +109,8 @@ class Stopwatch:
 
 def bench_ray(root: Path, repeats: int = 3) -> Iterator[Row]:
     """Two workers against one, from the first shard's begin to the last one's end."""
-    from unitcorpus.build.ray import ray_session, run_ray
+    from unitcorpus.build.cluster import ray_session
+    from unitcorpus.build.ray import run_ray
 
     plan = planned(root, "source.count=400", "shards.samples=20", "validation=0")
     speeds: dict[int, list[float]] = {1: [], 2: []}

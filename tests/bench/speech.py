@@ -6,7 +6,8 @@ speech (14 phonemes a second), in kokoro's own loop and in this package's batche
 take turns; a figure is the median of the repeats, with the smallest and the largest. On a CPU
 seconds are those of the process, which has one thread: other processes then weigh less. Then the
 limit of the model on this machine (`roofline.py`), and the whole chain, with a HuBERT of the base
-model's size: hours of speech an hour, and what 30,000 hours would take.
+model's size: hours of speech an hour, and what 30,000 hours would take. On a GPU also what
+torch.compile, bfloat16 and CUDA graphs (`graphs.py`) gain, and whether units stay what they are.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ from statistics import median
 from typing import Any
 
 import torch
+import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import graphs
 from roofline import describe, measure_peaks, measure_work
 
 from checkpoints import KOKORO_VOICES, make_kokoro
 from checkpoints_hubert import make_full_size
+from unitcorpus.build.agreement import compare
 from unitcorpus.build.chunks import chunks
 from unitcorpus.build.stages import Encoded, Item, SpokenStages, set_numerics
 from unitcorpus.recipe.models import HubertUnits, KokoroSpeech, Recipe
@@ -78,18 +82,21 @@ def ways(
     own = kokoros(folder, settings.device)
     yield Way("kokoro, one at a time", lambda: loop(own, requests), [])
     cuda = settings.device != "cpu"
-    options: list[tuple[str, torch.dtype | None, bool]] = [("", None, False)]
-    options += [(", compiled", None, True)] if settings.compile else []
-    options += [(", bfloat16", torch.bfloat16, False)] if settings.half else []
-    both = settings.half and settings.compile
-    options += [(", bfloat16, compiled", torch.bfloat16, True)] if both else []
     lengths = [len(request.phonemes) for request in requests]
-    for name, half, compile in options:
-        for seconds in settings.budgets:
-            frames = int(seconds * FRAMES) if cuda else None
-            speak = BatchedKokoro(model, frames, kernels=kernels(half, compile))
-            cut = batches(lengths, int(seconds * PHONEMES))
-            yield Way(f"ours, {seconds:g} s{name}", in_batches(speak, requests, cut), cut)
+    middle = settings.budgets[len(settings.budgets) // 2]
+    asked: list[tuple[str, torch.dtype | None, bool, float]]
+    asked = [("", None, False, seconds) for seconds in settings.budgets]
+    if settings.options:
+        asked += [
+            (", compiled", None, True, middle),
+            (", bfloat16", torch.bfloat16, False, middle),
+            (", bfloat16, compiled", torch.bfloat16, True, middle),
+        ]
+    for name, half, compile, seconds in asked:
+        frames = int(seconds * FRAMES) if cuda else None
+        speak = BatchedKokoro(model, frames, kernels=kernels(half, compile))
+        cut = batches(lengths, int(seconds * PHONEMES))
+        yield Way(f"ours, {seconds:g} s{name}", in_batches(speak, requests, cut), cut)
 
 
 def kokoros(folder: Path, device: str) -> Any:
@@ -209,21 +216,10 @@ def roofline(model: Any, requests: Sequence[Request], best: float, device: str) 
 
 def chain(folder: Path, texts: Sequence[str], settings: argparse.Namespace) -> Iterator[str]:
     """Text to units, all of it on the device but the phonemes."""
-    make_full_size(folder / "hubert", "base", layers=2 if settings.small else 9)
-    speech = KokoroSpeech(
-        model=str(folder / "kokoro"), g2p="espeak", speed=PACE, voices=KOKORO_VOICES[:4]
-    )
-    units = HubertUnits(model=str(folder / "hubert"), layer=2 if settings.small else 9, codebook="")
-    codebook = Codebook(torch.randn(500, 768).numpy(), "")
-    source = StoriesSource()
-    recipe = Recipe(name="bench", source=source, speech=speech, units=units)
-    resolved = HubertExtractor.resolve(units)
-    stages = SpokenStages(
-        recipe, KokoroEngine.resolve(speech), {"extractor": resolved}, codebook, settings.device
-    )
-    items = [
-        Item(str(i), PlannedPart(text), speech.voices[i % 4], i) for i, text in enumerate(texts)
-    ]
+    recipe = chain_recipe(folder, settings.small)
+    stages = load(recipe, settings.device)
+    voices = KOKORO_VOICES[:4]
+    items = [Item(str(i), PlannedPart(text), voices[i % 4], i) for i, text in enumerate(texts)]
     for seconds in settings.budgets:
         stages.batch_seconds = seconds
         cut = chunks([item.part for item in items], seconds)
@@ -241,7 +237,55 @@ def chain(folder: Path, texts: Sequence[str], settings: argparse.Namespace) -> I
             f"  {seconds:g} s: {speed:,.2f} hours of speech an hour ({most}); "
             f"30,000 hours in {30_000 / speed:,.0f} hours of this device"
         )
+    if settings.options:
+        yield from with_options(recipe, stages, items, settings)
     stages.close()
+
+
+def chain_recipe(folder: Path, small: bool) -> Recipe:
+    layers = 2 if small else 9
+    make_full_size(folder / "hubert", "base", layers)
+    speech = KokoroSpeech(
+        model=str(folder / "kokoro"), g2p="espeak", speed=PACE, voices=KOKORO_VOICES[:4]
+    )
+    units = HubertUnits(model=str(folder / "hubert"), layer=layers, codebook="")
+    return Recipe(name="bench", source=StoriesSource(), speech=speech, units=units)
+
+
+def load(recipe: Recipe, device: str) -> SpokenStages:
+    """The stages of a recipe, with a codebook of 500 random centroids."""
+    assert isinstance(recipe.speech, KokoroSpeech)
+    assert isinstance(recipe.units, HubertUnits)
+    draw = torch.Generator().manual_seed(0)
+    codebook = Codebook(torch.randn(500, 768, generator=draw).numpy(), "")
+    resolved = {"extractor": HubertExtractor.resolve(recipe.units)}
+    return SpokenStages(recipe, KokoroEngine.resolve(recipe.speech), resolved, codebook, device)
+
+
+def with_options(
+    recipe: Recipe, exact: SpokenStages, items: list[Item], settings: argparse.Namespace
+) -> Iterator[str]:
+    """The chain with options that are not exact: speed, and the units that they keep."""
+    budget = settings.budgets[len(settings.budgets) // 2]
+    half = {"precision": "bfloat16"}
+    for name, speech, units in (
+        ("speech compiled", {"compile": True}, {}),
+        ("speech in bfloat16, compiled", {"compile": True, **half}, {}),
+        ("speech and units in bfloat16, compiled", {"compile": True, **half}, half),
+    ):
+        assert recipe.speech is not None
+        changes = {
+            "speech": recipe.speech.model_copy(update=speech),
+            "units": recipe.units.model_copy(update=units),
+        }
+        stages = load(recipe.model_copy(update=changes), settings.device)
+        stages.batch_seconds = budget
+        found = compare(stages, exact, items)
+        stages.close()
+        yield (
+            f"  {budget:g} s, {name}: {found.batched:,.2f} hours of speech an hour, "
+            f"{found.identical:.3%} of {found.frames:,} units as one at a time without"
+        )
 
 
 def parse() -> argparse.Namespace:
@@ -252,13 +296,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--budgets", type=float, nargs="+", metavar="SECONDS", help="of speech in a batch"
     )
-    parser.add_argument("--compile", action="store_true", help="also with torch.compile")
-    parser.add_argument("--half", action="store_true", help="also in bfloat16")
+    parser.add_argument(
+        "--options", action="store_true", help="also compiled and in bfloat16, as always on a GPU"
+    )
     parser.add_argument("--no-chain", action="store_true", help="leave out text to units")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     settings = parser.parse_args()
     gpu = settings.device != "cpu"
+    settings.options = settings.options or gpu
     settings.budgets = settings.budgets or ([5, 20, 60, 150, 300, 600] if gpu else [60])
     settings.sentences = settings.sentences or (400 if gpu else 16)
     return settings
@@ -270,6 +316,7 @@ def main() -> None:
         print("there is no GPU here: nothing to measure on one (leave out --device for the CPU)")
         return
     set_numerics(threads=1)
+    transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(prefix="unitcorpus-bench-") as name:
         folder = make_kokoro(Path(name) / "kokoro", small=settings.small)
         model = Checkpoint(str(folder), None).model(settings.device)
@@ -281,6 +328,10 @@ def main() -> None:
         best = max(median(way.speeds) for way in found)
         print("the limit of Kokoro, as it runs in float32:")
         print(roofline(model, requests, best, settings.device))
+        if settings.device != "cpu":
+            print("the decoder launched, and as a CUDA graph:")
+            for line in graphs.graphs(model, graphs.kokoro):
+                print(line, flush=True)
         if not settings.no_chain:
             print("text to units, kokoro and hubert-base (9 layers):")
             for line in chain(Path(name), texts, settings):

@@ -4,7 +4,8 @@
 A model of hubert-base's size with random weights runs over the same utterances one at a time, in
 padded batches as transformers has them, and in this package's batches. The units of one at a time,
 by a codebook fitted on them, are what the others are compared with. Ways to run take turns; a
-figure is the median of the repeats, with the smallest and the largest.
+figure is the median of the repeats, with the smallest and the largest. On a GPU also in half
+precision, and what CUDA graphs gain (`graphs.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import graphs
 import numpy as np
 import soundfile
 import torch
@@ -73,15 +75,23 @@ def ways(folder: Path, waves: Waves, settings: argparse.Namespace) -> Iterator[W
     yield Way(f"transformers, {size} padded, no mask", padded(model, rows, False), rows)
     yield Way(f"transformers, {size} padded, masked", padded(model, rows, True), rows)
     hubert_batch.one_at_a_time = lambda device: False
-    for seconds in settings.budgets:
-        layer = model.config.num_hidden_layers
-        section = HubertUnits(model=str(folder), layer=layer, codebook="demo")
-        resolved = HubertExtractor.resolve(section)
-        ours = HubertExtractor(section, resolved, settings.device)
+    middle = settings.budgets[len(settings.budgets) // 2]
+    half = [(middle, "float16"), (middle, "bfloat16")] if settings.device != "cpu" else []
+    for seconds, precision in [*((seconds, "float32") for seconds in settings.budgets), *half]:
+        section = HubertUnits.model_validate(
+            {
+                "model": str(folder),
+                "layer": model.config.num_hidden_layers,
+                "codebook": "demo",
+                "precision": precision,
+            }
+        )
+        ours = HubertExtractor(section, HubertExtractor.resolve(section), settings.device)
         ours.batch_seconds = seconds
         batches = plan_batches([len(wave) for wave in waves], int(seconds * RATE))
         name = f"ours, at most {seconds:g} s padded" if seconds else "ours, one at a time"
-        yield Way(name, ours.features, batches)
+        of = "" if precision == "float32" else f", {precision}"
+        yield Way(name + of, ours.features, batches)
 
 
 def padded(
@@ -150,6 +160,14 @@ def seconds(way: Way, waves: Waves, device: str) -> float:
 
 
 # --- what is run ------------------------------------------------------------------------------
+
+
+def model_of(settings: argparse.Namespace) -> Any:
+    """The same model, on its own."""
+    with tempfile.TemporaryDirectory(prefix="unitcorpus-bench-") as name:
+        make_model(Path(name), settings.small)
+        model = HubertModel.from_pretrained(name, attn_implementation="sdpa")
+    return model.to(settings.device).eval()
 
 
 def make_model(folder: Path, small: bool) -> None:
@@ -248,6 +266,10 @@ def main() -> None:
     audio = sum(map(len, some)) / RATE
     best = max(median(way.speeds) for way in found)
     print(describe(work, measure_peaks(settings.device), audio, audio / best))
+    if cuda:
+        print("a batch without padding launched, and as a CUDA graph:")
+        for line in graphs.graphs(model_of(settings), graphs.hubert):
+            print(line, flush=True)
     if settings.json:
         about = {"machine": machine, "versions": versions, "seconds": lengths, "units": compared}
         settings.json.write_text(json.dumps({**about, "ways": rows}, indent=2) + "\n")

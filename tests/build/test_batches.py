@@ -103,10 +103,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(models: Path, tmp_path: Path) -> Make:
     """Builds them under these overrides."""
 
-    def build(*settings: str, executor: str = "local") -> Path:
-        root = tmp_path / f"{executor} {' '.join(settings)}"
+    def build(*settings: str, executor: str = "local", workers: int = 1) -> Path:
+        root = tmp_path / f"{executor} {workers} {' '.join(settings)}"
         recipe = load_recipe(str(models / "recipe.yaml"), settings)
-        outcome = build_corpus(recipe, root, execution=Execution(executor))
+        outcome = build_corpus(recipe, root, execution=Execution(executor, workers))
         assert outcome.corpus is not None, outcome.failures
         return root
 
@@ -152,7 +152,9 @@ def test_on_a_cpu_the_budget_changes_no_byte(make: Make) -> None:
 def test_the_same_budget_gives_the_same_bytes_on_any_executor(make: Make, digests: Digests) -> None:
     pytest.importorskip("ray", reason="Ray is an optional extra: pip install 'unitcorpus[ray]'")
     settings = "compute.batch_seconds=10", "shards.samples=4"
-    assert digests(make(*settings)) == digests(make(*settings, executor="ray"))
+    here = digests(make(*settings))
+    for workers in (1, 2):
+        assert digests(make(*settings, executor="ray", workers=workers)) == here
 
 
 # --- memory -----------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from unit_corpora import build_units, changed, random_units
 
 import unitcorpus
 from unitcorpus.build.clean import REPORT, WORK, Wanted, dedup_corpus
+from unitcorpus.build.repair import repair
 from unitcorpus.build.run import build_corpus
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe
@@ -187,6 +188,29 @@ def test_a_damaged_shard_is_made_again(root: Path, tmp_path: Path) -> None:
     (out / "receipts" / "train-000002.json").unlink()
     dedup_corpus(wanted(root), out)
     assert files(out) == before
+
+
+def test_a_repair_names_the_command_that_makes_the_shard_again(
+    root: Path, held_out: Path, tmp_path: Path
+) -> None:
+    wanted = Wanted(root, NEAR, (str(held_out),))
+    out = tmp_path / "clean"
+    dedup_corpus(wanted, out)
+    whole = files(out)
+    tar = out / "data/train-000000.tar"
+    data = bytearray(tar.read_bytes())
+    data[600] ^= 1
+    tar.write_bytes(data)
+    with pytest.raises(UnitcorpusError) as caught:
+        repair(out)
+    said = str(caught.value)
+    assert "dedup " in said
+    for option in ("--threshold 0.7 --ngram 5", "--against held-out", "--shared-units 50"):
+        assert option in said
+    (out / "receipts/train-000000.json").unlink()
+    dedup_corpus(wanted, out)
+    assert files(out) == whole
+    assert verify(out) == []
 
 
 def test_a_cleaned_corpus_has_nothing_left_to_find(root: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from safetensors.numpy import save_file
 
 from checkpoints_hubert import make_kmeans_pickle
@@ -20,7 +21,10 @@ from unitcorpus.build.codebook import Fit, fit_codebook, import_codebook, write_
 from unitcorpus.build.recordings import Recordings
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe
+from unitcorpus.recipe.models import EspeakSpeech
 from unitcorpus.shards.inputs import Input, PlannedPart
+from unitcorpus.speech.base import Utterance
+from unitcorpus.speech.espeak import EspeakEngine
 from unitcorpus.units import EXTRACTORS
 from unitcorpus.units.codebook import load_npy_codebook
 
@@ -136,3 +140,34 @@ def test_import_checks_the_published_hash(tmp_path: Path) -> None:
     made = unitcorpus("kmeans", "import", path, "--out", tmp_path / "o.npy", "--sha256", "0" * 64)
     assert made.returncode == 2
     assert f"--sha256 asks for {'0' * 64}" in made.stderr
+
+
+def test_a_long_recording_is_fitted_on_its_segments(tmp_path: Path) -> None:
+    """Speech and a second of it, with a minute of hum: the hum is not fitted on."""
+    section = EspeakSpeech()
+    engine = EspeakEngine(section, EspeakEngine.resolve(section), "cpu")
+    [said] = engine.synthesize([Utterance("a", "The boats did not come home.", "en-us", 0)])
+    engine.close()
+    assert isinstance(said, torch.Tensor)
+    hum = 0.001 * np.sin(np.arange(60 * engine.sample_rate) / 50)
+    (tmp_path / "in").mkdir()
+    soundfile.write(
+        tmp_path / "in/a.wav", np.concatenate([hum, said.numpy(), hum]), engine.sample_rate
+    )
+    given = (f"source.path={tmp_path}/in", "source.segments={}")
+    width, count = write_features(load_recipe("demo/audio", given), 10**6, "cpu", tmp_path / "f")
+    frames = (tmp_path / "f").stat().st_size // 4 // width
+    seconds = len(said) / engine.sample_rate
+    assert count == 1
+    assert 0.8 * seconds < frames / 50 < seconds + 1
+
+
+def test_a_stretch_of_a_file_is_fitted_on_alone(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    noise = np.random.default_rng(0).normal(0, 0.1, 20 * 16_000)
+    soundfile.write(tmp_path / "in/a.wav", noise, 16_000)
+    row = '{"audio": "a.wav", "start": 2.0, "end": 4.0}'
+    (tmp_path / "in/list.jsonl").write_text(row)
+    recipe = load_recipe("demo/audio", (f"source.path={tmp_path}/in/list.jsonl",))
+    width, _ = write_features(recipe, 10**6, "cpu", tmp_path / "f")
+    assert (tmp_path / "f").stat().st_size // 4 // width == (2 * 16_000 - 400) // 320 + 1

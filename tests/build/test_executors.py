@@ -31,7 +31,7 @@ ray = pytest.importorskip("ray", reason="Ray is an optional extra: pip install '
 @pytest.fixture(scope="module")
 def session() -> Iterator[None]:
     """One local Ray for the module; builds join it."""
-    from unitcorpus.build.ray import ray_session
+    from unitcorpus.build.cluster import ray_session
 
     with ray_session(2, None):
         yield

@@ -13,10 +13,12 @@ import pytest
 import unitcorpus
 from conftest import SMALL, Digests
 from unitcorpus.build import plan as planning
+from unitcorpus.build.clean import Wanted, dedup_corpus
 from unitcorpus.build.folder import PATTERNS, clear, remove_temporaries
 from unitcorpus.build.run import Execution, build_corpus
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe
+from unitcorpus.recipe.models import Near
 from unitcorpus.shards.verify import verify
 from unitcorpus.sources.text import FileRows
 
@@ -40,6 +42,13 @@ def test_overwrite_keeps_the_old_corpus_if_no_new_one_can_be_made(
     with pytest.raises(UnitcorpusError):
         build(copy, setting, overwrite=True)
     assert digests(copy) == digests(small_corpus)
+
+
+def test_overwrite_leaves_no_report_of_the_corpus_before(copy: Path) -> None:
+    dedup_corpus(Wanted(copy, Near()))
+    assert (copy / "dedup.json").is_file()
+    clear(copy)
+    assert not (copy / "dedup.json").exists()
 
 
 def test_overwrite_never_touches_a_folder_of_someone_else(tmp_path: Path) -> None:

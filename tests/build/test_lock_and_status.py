@@ -83,10 +83,13 @@ def test_a_running_build_tells_what_is_in_hand(
         seen.append(status(tmp_path / "c"))
 
     monkeypatch.setattr(progress.Display, "_tell", look)
+    monkeypatch.setattr(progress, "STATE_EVERY", 0.0)
     build_corpus(load_recipe("demo/stinystories", SMALL), tmp_path / "c")
     assert seen[0]["state"] == "running"
-    running = seen[0]["running"]
-    assert isinstance(running, dict)
-    assert list(running["in_hand"]) == ["train-000000"]
-    assert 0 < running["in_hand"]["train-000000"] <= 5
-    assert running["speech_per_second"] > 1
+    begun, ended = seen[0]["running"], seen[1]["running"]
+    assert isinstance(begun, dict)
+    assert isinstance(ended, dict)
+    assert begun["in_hand"] == {"train-000000": 0}
+    assert list(ended["in_hand"]) == ["train-000000"]
+    assert 0 < ended["in_hand"]["train-000000"] <= 5
+    assert ended["speech_per_second"] > 1

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import nltk
 import numpy as np
 import pytest
 from datasets import load_dataset
@@ -23,6 +24,7 @@ from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe
 from unitcorpus.seeds import seed_of
 from unitcorpus.shards.export import export
+from unitcorpus.shards.format import read_sealed
 from unitcorpus.shards.inputs import read_inputs
 from unitcorpus.shards.layout import PAIRS
 from unitcorpus.shards.verify import verify
@@ -46,6 +48,8 @@ def test_pairs_build_and_verify(built: Path) -> None:
     corpus = unitcorpus.open(built)
     assert corpus.layout == PAIRS
     assert corpus.info["layout"]["seam"] == "not collapsed"
+    request = read_sealed(built / "plan/request.json")["request"]
+    assert request["tokenizer"] == f"nltk {nltk.__version__}"
     samples = list(corpus.samples("train"))
     assert len(samples) == 14
     for sample in samples:

@@ -16,14 +16,16 @@ from hypothesis import strategies as st
 
 import unitcorpus
 from conftest import Digests
+from unitcorpus.build.estimate import estimate
 from unitcorpus.build.run import build_corpus
-from unitcorpus.build.segments import WINDOW, cut
+from unitcorpus.build.segments import cut
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe
 from unitcorpus.recipe.audio import Segments
 from unitcorpus.recipe.models import EspeakSpeech, Recipe
 from unitcorpus.shards.format import read_sealed, seal
 from unitcorpus.shards.verify import verify
+from unitcorpus.speech.activity import WINDOW
 from unitcorpus.speech.base import Utterance
 from unitcorpus.speech.espeak import EspeakEngine
 from unitcorpus.units.resample import resample
@@ -153,6 +155,15 @@ def test_a_corpus_without_any_speech_is_a_corpus_of_rejects(folder: Path, tmp_pa
     assert corpus is not None
     assert corpus["rejected"] == {"no_speech": 1}
     assert verify(tmp_path / "c") == []
+
+
+def test_a_plan_foretells_the_bytes_of_segments(folder: Path, tmp_path: Path) -> None:
+    wave, rate = soundfile.read(folder / "a.flac", dtype="float32")
+    soundfile.write(folder / "a.flac", np.tile(wave, (10, 1)), rate)
+    corpus = build_corpus(recipe(folder), tmp_path / "c").corpus
+    assert corpus is not None
+    due = sum(split["bytes"] for split in corpus["splits"].values())
+    assert estimate(recipe(folder), 2).bytes == pytest.approx(due, rel=0.2)
 
 
 def test_bounds_that_leave_no_room_are_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from checkpoints import make_kokoro
+from checkpoints import make_hub_cache, make_kokoro
 from checkpoints_hubert import make_hubert
 from unitcorpus.build import doctor
 from unitcorpus.build.codebook import Fit, fit_codebook
@@ -58,6 +59,25 @@ def test_lines_are_in_two_columns_and_within_the_terminal() -> None:
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert all(len(line) <= 70 and line[10] == " " and line[11] != " " for line in lines)
+
+
+def test_the_last_line_says_that_a_build_finds_what_it_needs() -> None:
+    done = run("demo/stinystories", "--device", "cpu")
+    assert done.returncode == 0
+    last = done.stdout.splitlines()[-1]
+    assert last == "ready      a build of demo/stinystories finds here what it needs"
+
+
+def test_weights_in_the_cache_are_told_with_their_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    make_hub_cache(tmp_path, "hexgrad/Kokoro-82M", make_kokoro(tmp_path / "kokoro"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    recipe = load_recipe("stinystories", ["units={extractor: mfcc}"])
+    told = next(found for found in doctor.examine(recipe, "cpu") if found.what == "weights")
+    assert re.fullmatch(r"hexgrad/Kokoro-82M is in the cache \(\d+ MB\)", told.text)
 
 
 def test_a_wrong_name_is_one_line() -> None:

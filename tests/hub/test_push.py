@@ -19,6 +19,7 @@ import pytest
 
 import unitcorpus
 from conftest import SMALL
+from forks import Forks
 from server import Fault, State, serve
 from unitcorpus.build.run import build_corpus
 from unitcorpus.recipe import load_recipe
@@ -37,20 +38,14 @@ class Hub:
 
     url: str
     home: Path
-    pusher: subprocess.Popen[str]
+    pusher: Forks
     state: State
 
     def push(self, root: Path, *words: str, repo: str = REPO, **env: str) -> Done:
         """`unitcorpus push`, in a fork that a fault of the server may kill."""
-        out, errors = self.home / "out", self.home / "err"
-        order = {"words": ["push", str(root), repo, *words], "out": str(out), "err": str(errors)}
         token = {"HF_TOKEN": self.state.token}
-        assert self.pusher.stdin is not None
-        assert self.pusher.stdout is not None
-        print(json.dumps({**order, "env": token | env}), file=self.pusher.stdin, flush=True)
-        self.state.victim = int(self.pusher.stdout.readline())
-        code = int(self.pusher.stdout.readline())
-        done = Done([], code, out.read_text(), errors.read_text())
+        self.state.victim = self.pusher.start(["push", str(root), repo, *words], **(token | env))
+        done = self.pusher.wait()
         assert self.state.token not in done.stdout + done.stderr
         return done
 
@@ -72,16 +67,11 @@ def environment(url: str, home: Path, **more: str) -> dict[str, str]:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     home = tmp_path_factory.mktemp("home")
     state = State()
-    with serve(state) as url:
-        pusher = subprocess.Popen(
-            [sys.executable, str(HERE / "pusher.py")],
-            env=environment(url, home),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    with (
+        serve(state) as url,
+        Forks(home, environment(url, home), script=HERE / "pusher.py") as pusher,
+    ):
         yield Hub(url, home, pusher, state)
-        pusher.communicate()
 
 
 @pytest.fixture

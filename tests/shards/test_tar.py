@@ -87,6 +87,13 @@ def _foreign(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
         _foreign("a.json", tarfile.LNKTYPE),
         _foreign("a.json", tarfile.CHRTYPE),
         _foreign("a.json", tarfile.DIRTYPE),
+        _foreign("a.json", tarfile.FIFOTYPE),
+        _foreign("a.json", tarfile.BLKTYPE),
+        _foreign("a" * 60 + "/" + "b" * 60 + ".json"),  # a prefix in the header
+        _foreign(".."),
+        _foreign(".json"),
+        _foreign("a\\b.json"),
+        _foreign("a\x1b[2J.json"),
         _foreign("no-member"),
         b"",
         b"\x00" * 100,

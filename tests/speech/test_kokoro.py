@@ -18,6 +18,7 @@ import spacy
 import torch
 
 from checkpoints import make_hub_cache, make_kokoro
+from unitcorpus.build.memory import out_of_memory
 from unitcorpus.errors import Reject, UnitcorpusError
 from unitcorpus.recipe.models import KokoroSpeech
 from unitcorpus.seeds import seed_of
@@ -173,7 +174,11 @@ def test_running_out_of_memory_is_not_the_texts_fault() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 50)
     assert machine_failed(caught.value)
-    assert machine_failed(torch.OutOfMemoryError("CUDA out of memory"))
+    assert out_of_memory(caught.value)
+    library = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError(library)):
+        assert machine_failed(error)
+        assert out_of_memory(error)
     assert not machine_failed(RuntimeError("repeats can not be negative"))
 
 

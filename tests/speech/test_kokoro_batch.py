@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,13 @@ from kokoro import KModel
 from checkpoints import KOKORO_VOCABULARY, KOKORO_VOICES, make_kokoro
 from unitcorpus.errors import Reject
 from unitcorpus.recipe.models import KokoroSpeech
+from unitcorpus.speech import kokoro_batch, kokoro_prosody
 from unitcorpus.speech.base import Utterance
 from unitcorpus.speech.kokoro import KokoroEngine
 from unitcorpus.speech.kokoro_batch import BatchedKokoro, Request, Spoken, batches, noise
 from unitcorpus.speech.kokoro_files import arranged
 from unitcorpus.speech.kokoro_kernels import kernels
-from unitcorpus.speech.kokoro_masks import SITES
+from unitcorpus.speech.kokoro_masks import SITES, Site, replaced
 from unitcorpus.speech.kokoro_prosody import by_frame
 
 ALL_AT_ONCE = 1 << 40
@@ -150,6 +153,68 @@ Known = tuple[list[Request], list[Spoken]]
 def test_no_site_can_be_left_as_it_is(exact: Any, known: Known, site: str) -> None:
     asked, theirs = known
     assert error(at_once(exact, frozenset({site}))(asked), theirs) > 1e-3
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("site", ["statistics", "shift"])
+@pytest.mark.parametrize("part", ["predictor", "decoder"])
+def test_norms_of_neither_part_can_be_left_as_they_are(
+    exact: Any, known: Known, part: str, site: str
+) -> None:
+    asked, theirs = known
+    speak = at_once(exact)
+    vars(speak._prosody if part == "predictor" else speak)["_without"] = frozenset({site})
+    assert error(speak(asked), theirs) > 1e-3
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(
+    "module",
+    [
+        "predictor.F0.1.pool",
+        "predictor.N.1.pool",
+        "decoder.decode.3.pool",
+        "decoder.generator.ups.0",
+        "decoder.generator.ups.1",
+    ],
+)
+def test_no_module_of_a_site_can_be_left_as_it_is(
+    exact: Any, known: Known, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, theirs = known
+    speak, left = at_once(exact), exact.get_submodule(module)
+
+    def others(sites: Iterable[Site], without: frozenset[str]) -> AbstractContextManager[None]:
+        return replaced([site for site in sites if site.owner is not left], without)
+
+    for place in (kokoro_batch, kokoro_prosody):
+        monkeypatch.setattr(place, "replaced", others)
+    assert error(speak(asked), theirs) > 1e-4
+
+
+@pytest.fixture
+def noiseless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source draws zeros."""
+    for name in ("rand", "randn_like"):
+        monkeypatch.setattr(torch, name, partial(_zeros, getattr(torch, name)))
+
+
+def _zeros(draw: Any, *arguments: Any, **options: Any) -> torch.Tensor:
+    zeros: torch.Tensor = draw(*arguments, **options).zero_()
+    return zeros
+
+
+@pytest.mark.usefixtures("double", "noiseless")
+def test_without_noise_a_batch_is_exact_too_and_the_source_hears_no_pitch_past_an_end(
+    exact: Any, folder: Path
+) -> None:
+    """Without noise nothing covers what follows an item's last frame, nor the angle of a bin of
+    the spectrum that is all but empty: the pitch must be the same to the bit."""
+    asked = requests(folder, [4, 22, 9])
+    theirs = [alone(exact, request) for request in asked]
+    assert error(BatchedKokoro(exact, ALL_AT_ONCE)(asked), theirs) < 1e-12
+    assert error(at_once(exact)(asked), theirs) < 1e-6
+    assert error(at_once(exact, frozenset({"noise"}))(asked), theirs) > 1e-3
 
 
 @pytest.mark.usefixtures("double")
@@ -368,6 +433,20 @@ def test_a_batch_of_the_full_model_is_kokoros_own_forward(full: Path, lengths: l
     found = error(at_once(model)(asked), theirs)
     print(f"float64: {found:.1e}")
     assert found < 1e-8
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("double", "noiseless")
+@pytest.mark.parametrize("together", [None, torch.float64], ids=["apart", "together"])
+def test_a_batch_of_the_full_model_without_noise_is_kokoros_own_forward(
+    full: Path, together: torch.dtype | None
+) -> None:
+    model = load(full, torch.float64)
+    asked = requests(full, [3, 60, 22, 1])
+    theirs = [alone(model, request) for request in asked]
+    found = error(BatchedKokoro(model, ALL_AT_ONCE, together)(asked), theirs)
+    print(f"float64, without noise: {found:.1e}")
+    assert found < (1e-8 if together else 1e-12)
 
 
 @pytest.mark.slow

@@ -40,3 +40,10 @@ def test_a_unit_that_does_not_fit_is_an_error_and_never_wraps(unit: int) -> None
 def test_units_and_durations_of_different_length_are_an_error() -> None:
     with pytest.raises(ValueError, match="3 units with 1 durations"):
         expand(np.array([1, 2, 3], dtype=np.uint16), np.array([2], dtype=np.uint32))
+
+
+def test_three_hours_of_one_unit_are_one_run() -> None:
+    """At 25 frames a second, more than 16 bits hold."""
+    units, durations = collapse(np.full(270_000, 7, np.uint16))
+    assert (units.tolist(), durations.tolist()) == ([7], [270_000])
+    assert len(expand(units, durations)) == 270_000

@@ -33,6 +33,7 @@ from unitcorpus.recipe.models import Near
 from unitcorpus.shards.format import DamagedError, canonical, fingerprint, read_sealed, seal
 from unitcorpus.shards.reader import Corpus, open_corpus
 from unitcorpus.shards.receipt import committed
+from unitcorpus.shards.schema import read_plan_file
 from unitcorpus.shards.writer import write_atomic
 
 WORK = ".dedup"
@@ -167,7 +168,7 @@ def _is_cleaned(out: Path | None) -> bool:
     """Whether all shards of a cleaned corpus are there."""
     if out is None or not (out / "plan").exists():
         return False
-    plan = read_sealed(out / "plan" / "plan.json")
+    plan = read_plan_file(out)
     return all(committed(out, shard["name"], plan["fingerprint"]) for shard in plan["shards"])
 
 
@@ -237,7 +238,7 @@ def _write(root: Path, out: Path, record: dict[str, Any], workers: int, tick: Ti
     """Writes the cleaned corpus, or what is missing of it."""
     if not (out / "plan").exists():
         write_cleaned_plan(root, out, record)
-    plan = read_sealed(out / "plan" / "plan.json")
+    plan = read_plan_file(out)
     names = [shard["name"] for shard in plan["shards"]]
     pending = [name for name in names if committed(out, name, plan["fingerprint"]) is None]
     if pending:

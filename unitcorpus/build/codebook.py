@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from unitcorpus.build.recordings import Recordings
 from unitcorpus.build.rows import Candidate, prepare
+from unitcorpus.build.segments import Segmenter
 from unitcorpus.build.spool import Spool
 from unitcorpus.build.stages import Item, items_of, set_numerics
 from unitcorpus.errors import Reject, UnitcorpusError
@@ -114,7 +115,8 @@ def write_features(recipe: Recipe, frames: int, device: str, path: Path) -> tupl
     count = utterances = 0
     voice = _open_voice(recipe, extractor.sample_rate, device)
     with path.open("wb") as file, closing(voice):
-        for item in (item for row in _rows(recipe) for item in items_of(row, recipe.seed)):
+        rows = (row for whole in _rows(recipe) for row in voice.cut(whole))
+        for item in (item for row in rows for item in items_of(row, recipe.seed)):
             wave = voice.hear(item)
             if isinstance(wave, Reject) or not bool(wave.isfinite().all()):
                 continue
@@ -134,6 +136,15 @@ class _Recorded:
 
     def __init__(self, recipe: Recipe, rate: int) -> None:
         self._recordings = Recordings(recipe.source, rate)
+        segments = getattr(recipe.source, "segments", None)
+        self._segmenter = Segmenter(segments, self._recordings) if segments else None
+
+    def cut(self, row: Input) -> list[Input]:
+        """The segments of a long recording, or the row itself."""
+        if self._segmenter is None:
+            return [row]
+        found = self._segmenter(row)
+        return [] if isinstance(found, Reject) else found
 
     def hear(self, item: Item) -> Any:
         """The waveform at the extractor's rate, or a Reject."""
@@ -151,6 +162,10 @@ class _Spoken:
         kind = ENGINES[recipe.speech.engine]
         self._engine = kind(recipe.speech, kind.resolve(recipe.speech), device)
         self._rate = rate
+
+    def cut(self, row: Input) -> list[Input]:
+        """The row: texts are not cut."""
+        return [row]
 
     def hear(self, item: Item) -> Any:
         """The waveform at the extractor's rate, or a Reject."""
@@ -186,6 +201,9 @@ def _rows(recipe: Recipe) -> Iterator[Input]:
                     text=fields[layout.field(part, "text")],
                     audio=fields.get(layout.field(part, "audio"), ""),
                     audio_bytes=fields.get(layout.field(part, "audio_bytes"), 0),
+                    start=fields.get(layout.field(part, "start")),
+                    end=fields.get(layout.field(part, "end")),
+                    offset=fields.get(layout.field(part, "offset")),
                 )
                 for part in layout.parts
             }

@@ -36,6 +36,7 @@ from unitcorpus.shards.receipt import (
     rejects_path,
     write_receipt,
 )
+from unitcorpus.shards.schema import read_plan_file
 from unitcorpus.shards.tar import scan
 from unitcorpus.shards.writer import TEMPORARY, AtomicFile, ShardWriter, sync_folder, write_atomic
 
@@ -45,7 +46,7 @@ def write_cleaned_plan(root: Path, out: Path, record: dict[str, Any]) -> None:
 
     Raises DamagedError where a file is not what the corpus says it is.
     """
-    plan = read_sealed(root / "plan" / "plan.json")
+    plan = read_plan_file(root)
     request = read_sealed(root / "plan" / "request.json")
     work = out / f".plan{TEMPORARY}0" / "plan"
     (work / "inputs").mkdir(parents=True)

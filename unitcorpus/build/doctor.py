@@ -7,6 +7,7 @@ recipe needs and would not find.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from unitcorpus.build.agreement import Agreement, compare, exact, inexact
@@ -67,9 +68,10 @@ def _recipe(recipe: Recipe, device: str) -> Iterator[Finding]:
     assert codebook is not None
     of = f"{units['size']} clusters, {units['frame_rate']:g} frames a second"
     yield Finding("units", f"{_described(units['extractor'])}; {of}")
-    absent = [finding for part in (recipe.speech, recipe.units) for finding in _weights(part)]
-    yield from absent
-    if speech is not None and not absent:
+    cached = _cached(recipe.speech) | _cached(recipe.units)
+    for model, size in cached.items():
+        yield _weights(model, size)
+    if speech is not None and all(cached.values()):
         spoken = recipe.model_copy(update={"speech": section})
         yield from _try(spoken, speech, units, codebook, device)
 
@@ -88,7 +90,7 @@ def _try(
         yield Finding("models", str(error), missing=True)
         return
     try:
-        yield from _agreement(recipe, compare(stages, reference, _items(recipe)))
+        yield from _agreement(recipe, compare(stages, reference, _items(recipe)), device)
     finally:
         stages.close()
         if reference is not stages:
@@ -112,22 +114,29 @@ def _described(resolved: dict[str, Any]) -> str:
     return ", ".join([str(name), *known])
 
 
-def _weights(section: Any) -> Iterator[Finding]:
-    """A finding where a model's weights are on the Hub and not in the cache."""
+def _cached(section: Any) -> dict[str, int]:
+    """The bytes of weights that the cache has of a model of the Hub; none for a folder."""
     if not isinstance(section, KokoroSpeech | HubertUnits) or is_local(section.model):
-        return
-    from huggingface_hub import constants, try_to_load_from_cache
+        return {}
+    from huggingface_hub import try_to_load_from_cache
 
-    cached = [
+    paths = [
         try_to_load_from_cache(section.model, name, revision=section.revision) for name in WEIGHTS
     ]
-    if not any(isinstance(path, str) for path in cached):
-        yield Finding(
-            "weights",
-            f"{section.model} is not in the cache; run `hf download {section.model}`, or a build "
-            "will; nothing was measured",
-            missing=constants.HF_HUB_OFFLINE,
-        )
+    return {
+        section.model: sum(Path(path).stat().st_size for path in paths if isinstance(path, str))
+    }
+
+
+def _weights(model: str, size: int) -> Finding:
+    from huggingface_hub import constants
+
+    if size:
+        return Finding("weights", f"{model} is in the cache ({size / 1e6:,.0f} MB)")
+    advice = f"run `hf download {model}`, or a build will; nothing was measured"
+    return Finding(
+        "weights", f"{model} is not in the cache; {advice}", missing=constants.HF_HUB_OFFLINE
+    )
 
 
 def _items(recipe: Recipe) -> list[Item]:
@@ -144,17 +153,24 @@ def _items(recipe: Recipe) -> list[Item]:
     return items
 
 
-def _agreement(recipe: Recipe, found: Agreement) -> Iterator[Finding]:
+def _agreement(recipe: Recipe, found: Agreement, device: str) -> Iterator[Finding]:
     options = ", ".join(inexact(recipe)) or "every option exact"
+    alone = isinstance(recipe.speech, KokoroSpeech) or isinstance(recipe.units, HubertUnits)
+    cpu = "; on a CPU the models take each utterance alone, whatever the batch"
     yield Finding(
         "batches",
         f"{recipe.compute.batch_seconds:g} s at a time ({options}) against one at a time: "
-        f"{found.utterances} utterances, {found.seconds:.0f} s of speech",
+        f"{found.utterances} utterances, {found.seconds:.0f} s of speech"
+        + (cpu if alone and device == "cpu" else ""),
         agreement=found,
     )
     differ = found.frames - found.same
     below = bool(inexact(recipe)) and found.identical < recipe.compute.agreement
-    verdict = f", below compute.agreement {recipe.compute.agreement:.2%}" if below else ""
+    verdict = (
+        f", below compute.agreement {recipe.compute.agreement:.2%}: a build refuses"
+        if below
+        else ""
+    )
     yield Finding(
         "  same",
         f"{found.identical:.2%} of the units ({differ:,} of {found.frames:,} differ){verdict}",

@@ -64,6 +64,9 @@ def estimate(
     payload = sum(
         2 * len(r.units) + (4 * len(r.units) if r.durations is not None else 0) for r in made
     )
+    parts = plan.rows * len(plan.layout.parts)
+    if getattr(plan.recipe.source, "segments", None) is not None:
+        parts = round(len(made) * scale)  # a file gives many
     return Estimate(
         plan,
         splits,
@@ -71,7 +74,7 @@ def estimate(
         len(sample),
         frames / plan.units["frame_rate"] / 3600 * scale,
         round(units * scale),
-        round(payload * scale) + plan.rows * len(plan.layout.parts) * TAR_BYTES + characters,
+        round(payload * scale) + parts * TAR_BYTES + characters,
         seconds / 3600 * scale,
     )
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from unitcorpus.build.local import LocalWorkers
 from unitcorpus.build.plan import Plan, ShardPlan
-from unitcorpus.build.worker import Progress, Worker
-from unitcorpus.errors import UnitcorpusError
+from unitcorpus.build.worker import Progress
+from unitcorpus.errors import UnitcorpusError, redacted
 from unitcorpus.shards.receipt import Receipt
 
 TRIES = 3
@@ -43,17 +44,20 @@ class Listener(Protocol):
 def run_local(
     plan: Plan, root: Path, shards: Sequence[ShardPlan], listener: Listener, device: str = "cpu"
 ) -> list[Failure]:
-    """Builds `shards` in this process, in order; returns the ones set aside.
+    """Builds `shards` in this process (one that ended it before: beside it), in order; returns the
+    ones set aside.
 
     Raises UnitcorpusError where a model cannot be loaded: every shard would fail of it.
     """
-    worker = Worker(plan, root, device)
     aside: list[Failure] = []
-    try:
+    with LocalWorkers(plan, root, device) as workers:
         for shard in shards:
             for attempt in range(1, TRIES + 1):
+                worker = workers.worker(shard)
                 try:
-                    listener.done(worker.build(shard, listener.progress, attempt))
+                    with workers.marked(shard):
+                        receipt = worker.build(shard, listener.progress, attempt)
+                    listener.done(receipt)
                     break
                 except Exception as error:
                     if hopeless(error):
@@ -62,10 +66,7 @@ def run_local(
                     listener.failed(failure)
                     if failure.final:
                         aside.append(failure)
-                    worker.close()
-                    worker = Worker(plan, root, device)
-    finally:
-        worker.close()
+                    workers.close()
     return aside
 
 
@@ -77,6 +78,6 @@ def hopeless(error: BaseException | None) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line."""
+    """An exception in one line, without secrets."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:500]
+    return redacted(f"{type(error).__name__}: {text}")[:500]

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from unitcorpus.hub.card import card
-from unitcorpus.shards.format import read_sealed, seal
+from unitcorpus.shards.format import seal
 from unitcorpus.shards.manifest import index, manifest
 from unitcorpus.shards.receipt import Receipt
+from unitcorpus.shards.schema import read_plan_file
 from unitcorpus.shards.writer import write_atomic
 
 
@@ -17,7 +18,7 @@ def finish(root: Path, receipts: list[Receipt]) -> dict[str, Any]:
 
     A card that is there stays: people edit it.
     """
-    plan = read_sealed(root / "plan" / "plan.json")
+    plan = read_plan_file(root)
     shards = index(plan, receipts)
     write_atomic(root / "index.json", seal(shards))
     corpus = manifest(plan, receipts, root)

@@ -21,8 +21,10 @@ PATTERNS = (
     "corpus.json",
     "index.json",
     "codebook.npy",
+    "dedup.json",
     "README.md",
     ".progress.json",
+    ".building",
     RECIPE,
     "data/*.tar",
     "audio/*.tar",
@@ -39,6 +41,14 @@ UNFINISHED = re.compile(rf"\..+{re.escape(TEMPORARY)}([0-9a-f]{{8}}|0)")
 
 def prepare_folder(root: Path) -> None:
     """Makes the output folder, and refuses one that is not ours or cannot be written."""
+    visible = make_folder(root)
+    if visible and visible != ["codebook.npy"] and not is_ours(root):
+        some = ", ".join(visible[:3])
+        raise UnitcorpusError(f"{root} holds other files ({some}); give an empty folder with --out")
+
+
+def make_folder(root: Path) -> list[str]:
+    """Makes a folder, and refuses one that cannot be written; returns the visible names in it."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         visible = sorted(p.name for p in root.iterdir() if not p.name.startswith("."))
@@ -49,14 +59,13 @@ def prepare_folder(root: Path) -> None:
         raise UnitcorpusError(f"cannot use {root}: {problem}; choose another --out") from None
     if not os.access(root, os.W_OK | os.X_OK):
         raise UnitcorpusError(f"no permission to write in {root}; choose another --out")
-    if visible and visible != ["codebook.npy"] and not is_ours(root):
-        some = ", ".join(visible[:3])
-        raise UnitcorpusError(f"{root} holds other files ({some}); give an empty folder with --out")
+    return visible
 
 
 def is_ours(root: Path) -> bool:
-    """Whether a build wrote this folder: one of its sealed files is there."""
-    for path in (root / "plan" / "plan.json", root / "corpus.json", *root.glob("receipts/*.json")):
+    """Whether a build or `unitcorpus dedup` wrote this folder: one of its sealed files is there."""
+    names = ("plan/plan.json", "corpus.json", ".dedup/record.json")
+    for path in (*(root / name for name in names), *root.glob("receipts/*.json")):
         try:
             read_sealed(path)
         except DamagedError:

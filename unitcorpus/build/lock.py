@@ -24,7 +24,7 @@ NAME = ".lock"
 @contextmanager
 def build_lock(root: Path) -> Iterator[None]:
     """Holds the lock of `root`, or raises UnitcorpusError naming who does."""
-    stream = (root / NAME).open("a+")
+    stream = _opened(root / NAME)
     try:
         if not _take(stream):
             raise UnitcorpusError(f"{root} is being built by {_who(stream)}; wait for it")
@@ -39,6 +39,17 @@ def build_lock(root: Path) -> Iterator[None]:
             stream.truncate(0)
     finally:
         stream.close()
+
+
+def _opened(path: Path) -> IO[str]:
+    """The lock's file, to read and write. A link is not followed: who holds the lock writes."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        return os.fdopen(os.open(path, flags, 0o644), "r+")
+    except OSError as error:
+        if path.is_symlink():
+            raise UnitcorpusError(f"{path} is a link, which no build makes: remove it") from None
+        raise UnitcorpusError(f"cannot lock {path}: {error.strerror}") from None
 
 
 def holder(root: Path) -> dict[str, Any] | None:

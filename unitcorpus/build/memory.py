@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 
+from unitcorpus.errors import NO_MEMORY
+
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether a batch was too large: of the host, or of a device."""
@@ -11,7 +13,7 @@ def out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
 
 
 def release() -> None:

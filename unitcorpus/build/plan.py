@@ -26,7 +26,6 @@ from unitcorpus.shards.format import (
     DamagedError,
     file_sha256,
     fingerprint,
-    read_sealed,
     sample_key,
     seal,
     shard_name,
@@ -34,6 +33,7 @@ from unitcorpus.shards.format import (
 from unitcorpus.shards.inputs import input_bytes, input_path
 from unitcorpus.shards.layout import LAYOUTS, Layout
 from unitcorpus.shards.receipt import FileMark
+from unitcorpus.shards.schema import read_plan_file
 from unitcorpus.shards.writer import TEMPORARY, sync_folder, write_atomic
 from unitcorpus.sources.base import BadRow
 from unitcorpus.units.codebook import save_codebook
@@ -57,7 +57,8 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan as read back. `recipe` is the caller's, with the paths of this machine."""
+    """A plan as read back. `recipe` is the caller's, with the paths of this machine. `url`: where
+    the corpus is, and shards are sent to, if that is not a folder."""
 
     recipe: Recipe
     fingerprint: str
@@ -65,6 +66,8 @@ class Plan:
     units: dict[str, Any]
     shards: list[ShardPlan]
     rejected: dict[str, int]
+    asr: dict[str, str] | None = None
+    url: str | None = None
 
     @property
     def layout(self) -> Layout:
@@ -103,11 +106,12 @@ def write_plan(
 
 def read_plan(root: Path, recipe: Recipe) -> Plan:
     """The plan in `root`. Raises DamagedError."""
-    value = read_sealed(root / "plan" / "plan.json")
+    value = read_plan_file(root)
     try:
         shards = [ShardPlan(**shard) for shard in value["shards"]]
         counts = value["rejected"]
-        return Plan(recipe, value["fingerprint"], value["speech"], value["units"], shards, counts)
+        speech, units, asr = value["speech"], value["units"], value.get("asr")
+        return Plan(recipe, value["fingerprint"], speech, units, shards, counts, asr)
     except (KeyError, TypeError):
         raise DamagedError("plan/plan.json is not a plan of this version") from None
 
@@ -152,6 +156,7 @@ def _fill(request: Request, work: Path, tick: Tick) -> None:
         "units": request.units,
         "shards": [asdict(shard) for shard in shards],
         "rejected": reasons,
+        **({} if request.asr is None else {"asr": request.asr}),
     }
     write_atomic(work / "plan" / "plan.json", seal(plan))
     # The source's own digest and its lines that cannot be read depend on the order of the input;

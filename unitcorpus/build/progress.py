@@ -16,13 +16,16 @@ from unitcorpus.build.executor import Failure
 from unitcorpus.build.meter import Meter
 from unitcorpus.build.worker import Progress
 from unitcorpus.shards.receipt import Receipt
-from unitcorpus.shards.writer import TEMPORARY
+from unitcorpus.shards.writer import write_atomic
 
 EVERY = 30.0
 """Seconds between lines where the output is not a terminal."""
 
 STATE = ".progress.json"
 """What a running build says of itself in its folder, for `unitcorpus status`."""
+
+STATE_EVERY = 1.0
+"""Seconds between two of its words there."""
 
 
 class Display:
@@ -64,7 +67,7 @@ class Display:
 
     def _show(self) -> None:
         now = time.monotonic()
-        if now - self._told > 1.0:
+        if now - self._told > STATE_EVERY:
             self._tell()
             self._told = now
         if self.console.is_terminal:
@@ -82,6 +85,4 @@ class Display:
     def _tell(self) -> None:
         """Replaces the state file at once, so that a reader never sees half of it."""
         snapshot: dict[str, Any] = self.meter.snapshot()
-        temporary = self.state.with_name(f"{self.state.name}{TEMPORARY}0")
-        temporary.write_text(json.dumps(snapshot))
-        temporary.replace(self.state)
+        write_atomic(self.state, json.dumps(snapshot).encode(), durable=False)

@@ -2,26 +2,29 @@
 
 An actor holds the speech engine and the extractor together, so that waveforms never leave its
 process; what travels is a plan, shard names and receipts. At most two shards are in flight per
-actor: one at work and one waiting, so that none is idle between two. If an actor dies, the shard it
-was at is charged with a try, the waiting one is not, and a new actor takes its place.
+actor: one at work and one waiting, so that none is idle between two. An actor gets shards once its
+models are loaded, so that none waits for one that a cluster has no place for yet. If an actor dies,
+or says nothing for too long (`deadline`), the shard it was at is charged with a try, the waiting
+one is not, and a new actor takes its place. The last try of a shard of which an actor died is made
+in a process beside the actor (`isolated`), which finds out the input that it dies of.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unitcorpus.build.cluster import ray_session
+from unitcorpus.build.deadline import patience
 from unitcorpus.build.executor import TRIES, Failure, Listener, describe, hopeless
+from unitcorpus.build.isolated import IsolatedWorker
+from unitcorpus.build.memory import release
 from unitcorpus.build.plan import Plan, ShardPlan
+from unitcorpus.build.remote import workplace
 from unitcorpus.build.worker import Progress, Worker
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.receipt import Receipt
@@ -30,23 +33,36 @@ IN_FLIGHT = 2
 EVERY = 0.5
 """Seconds between two words of progress from an actor."""
 
-OBJECT_STORE = 128 << 20
-"""Bytes; only plans and receipts pass through it."""
-
 
 class RemoteWorker:
     """A Worker inside a Ray actor."""
 
     def __init__(self, plan: Plan, root: str, device: str) -> None:
-        self.arguments = plan, Path(root), device
+        # Another machine may have its folder elsewhere.
+        self.arguments = plan, workplace(plan.url) if plan.url else Path(root), device
 
     def load(self) -> None:
         """Loads the models: a task of its own, so that its error comes back as itself."""
         self.worker = Worker(*self.arguments)
 
-    def build(self, shard: ShardPlan, attempt: int) -> Generator[Progress | Receipt, None, None]:
+    def build(
+        self, shard: ShardPlan, attempt: int, careful: bool
+    ) -> Generator[Progress | Receipt, None, None]:
         """Yields progress, then the receipt."""
-        steps, told = self.worker.steps(shard, attempt), time.monotonic()
+        worker: Worker | IsolatedWorker = self.worker
+        if careful:
+            release()  # the other process needs the device
+            worker = IsolatedWorker(*self.arguments)
+        try:
+            yield from self._build(worker.steps(shard, attempt))
+        finally:
+            if worker is not self.worker:
+                worker.close()
+
+    def _build(
+        self, steps: Generator[Progress, None, Receipt]
+    ) -> Generator[Progress | Receipt, None, None]:
+        told = 0.0
         while True:
             try:
                 progress = next(steps)
@@ -60,20 +76,28 @@ class RemoteWorker:
 
 @dataclass
 class Job:
-    """A shard at an actor: `stream` yields what the actor says of it."""
+    """A shard to build. `died`: an actor died of it, or at it. Once it is at an actor, `stream`
+    yields what that says of it."""
 
     shard: ShardPlan
-    attempt: int
-    stream: Any
+    attempt: int = 1
+    died: bool = False
+    stream: Any = None
 
 
 @dataclass
 class Slot:
-    """A place for an actor. `loading` is the task that loads its models, until it is done."""
+    """A place for an actor. `loading` is the task that loads its models, until it is done. It was
+    last heard of its first job at `heard`, when it began with `due` seconds of audio."""
 
     actor: Any
     loading: Any | None
     jobs: deque[Job] = field(default_factory=deque)
+    heard: float = 0.0
+    due: float = 0.0
+
+    def listen(self, due: float = 0.0) -> None:
+        self.heard, self.due = time.monotonic(), due
 
 
 def run_ray(
@@ -84,57 +108,19 @@ def run_ray(
     device: str = "cpu",
     workers: int = 1,
     address: str | None = None,
+    share: float = 1.0,
 ) -> list[Failure]:
     """Builds `shards` on `workers` actors, here or on the cluster at `address`; returns the ones
-    set aside. Raises UnitcorpusError where the models cannot be loaded or there is no cluster."""
+    set aside. `share` is that of a GPU that an actor takes.
+
+    Raises UnitcorpusError where the models cannot be loaded or there is no cluster.
+    """
     with ray_session(workers * plan.recipe.compute.threads, address):
-        driver = _Driver(plan, root, shards, listener, device, workers)
+        driver = _Driver(plan, root, shards, listener, device, workers, share)
         try:
             return driver.run()
         finally:
             driver.close()
-
-
-@contextmanager
-def ray_session(cpus: int, address: str | None) -> Iterator[None]:
-    """A connection to a cluster, or a local one for the block; a caller's own is kept."""
-    try:
-        import ray
-    except ImportError:
-        raise UnitcorpusError("several workers need Ray: pip install 'unitcorpus[ray]'") from None
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    if address is None:
-        options |= {
-            "num_cpus": max(cpus, os.cpu_count() or 1),
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE,
-        }
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        check_reachable(address)
-        ray.init(address=address or "local", **options)
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():  # Ray puts its own in their place
-                signal.signal(number, handler)
-    except (OSError, RuntimeError, ValueError) as error:
-        where = address or "this machine"
-        hint = "" if address is None else "; a cluster with tokens wants RAY_AUTH_MODE=token"
-        raise UnitcorpusError(f"cannot reach Ray at {where}: {describe(error)}{hint}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def check_reachable(address: str | None) -> None:
-    """Raises OSError where nothing listens at HOST:PORT, which Ray would wait for in silence."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 class _Driver:
@@ -146,17 +132,18 @@ class _Driver:
         listener: Listener,
         device: str,
         workers: int,
+        share: float,
     ) -> None:
         import ray
 
         self.listener = listener
         self.aside: list[Failure] = []
         self.lost_while_loading = 0
-        self.pending = deque((shard, 1) for shard in shards)
+        self.pending = deque(Job(shard) for shard in shards)
         self.arguments = ray.put(plan), str(root.absolute()), device
         self.remote = ray.remote(
             num_cpus=plan.recipe.compute.threads,
-            num_gpus=1 if device.startswith("cuda") else 0,
+            num_gpus=share if device.startswith("cuda") else 0,
             max_restarts=0,
             max_task_retries=0,
         )(RemoteWorker)
@@ -180,6 +167,8 @@ class _Driver:
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=5.0, fetch_local=False)
             for item in ready:
                 self._advance(waiting[item])
+            for slot in self.slots:
+                self._give_up_on_silence(slot)
         return self.aside
 
     def close(self) -> None:
@@ -190,15 +179,28 @@ class _Driver:
 
     def _submit(self) -> None:
         """One shard for every idle actor first; a second each while that leaves none idle."""
+        loaded = [slot for slot in self.slots if slot.loading is None]
         for depth in range(IN_FLIGHT):
-            for slot in self.slots:
-                spare = depth == 0 or len(self.pending) >= len(self.slots)
+            for slot in loaded:
+                spare = depth == 0 or len(self.pending) >= len(loaded)
                 if self.pending and spare and len(slot.jobs) == depth:
-                    shard, attempt = self.pending.popleft()
-                    stream = slot.actor.build.options(num_returns="streaming").remote(
-                        shard, attempt
-                    )
-                    slot.jobs.append(Job(shard, attempt, stream))
+                    job = self.pending.popleft()
+                    careful = job.died and job.attempt == TRIES
+                    build = slot.actor.build.options(num_returns="streaming")
+                    job.stream = build.remote(job.shard, job.attempt, careful)
+                    slot.jobs.append(job)
+                    if depth == 0:
+                        slot.listen()
+
+    def _give_up_on_silence(self, slot: Slot) -> None:
+        """Replaces an actor that is stopped, hangs or cannot be reached."""
+        import ray
+
+        silent = time.monotonic() - slot.heard
+        if slot.loading is not None or not slot.jobs or silent <= patience(slot.due):
+            return
+        if not ray.wait([slot.jobs[0].stream], timeout=0, fetch_local=False)[0]:
+            self._replace(slot, charge=f"the worker said nothing for {silent:.0f} s", died=True)
 
     def _advance(self, slot: Slot) -> None:
         """Takes in what an actor has to say next."""
@@ -213,27 +215,28 @@ class _Driver:
         except ray.exceptions.ActorUnavailableError:
             self._replace(slot, charge=None)
         except ray.exceptions.RayActorError as error:
-            self._replace(slot, charge=f"the worker died: {describe(error)[:200]}")
+            self._replace(slot, charge=f"the worker died: {_death(error)}", died=True)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
             if hopeless(cause):
                 raise cause from None
             if slot.loading is not None:
                 raise UnitcorpusError(f"the models cannot be loaded: {describe(cause)}") from None
-            self._replace(
-                slot, charge=describe(cause)
-            )  # what broke may have left the models broken
+            # What broke may have left the models broken.
+            self._replace(slot, charge=describe(cause))
         else:
             self._take(slot, news)
 
     def _take(self, slot: Slot, news: Progress | Receipt) -> None:
         if isinstance(news, Progress):
+            slot.listen(news.due)
             self.listener.progress(news)
         else:
+            slot.listen()
             slot.jobs.popleft()
             self.listener.done(news)
 
-    def _replace(self, slot: Slot, charge: str | None) -> None:
+    def _replace(self, slot: Slot, charge: str | None, died: bool = False) -> None:
         """A new actor for a lost one. `charge`: the error that the shard at work is charged with;
         None takes it as a pause of the network and charges nobody."""
         import ray
@@ -243,8 +246,8 @@ class _Driver:
         if charge is not None and slot.loading is not None:
             self._lost_while_loading(charge)
         elif charge is not None:
-            self._fail(jobs.pop(0), charge)
-        self.pending.extendleft((job.shard, job.attempt) for job in reversed(jobs))
+            self._fail(jobs.pop(0), charge, died)
+        self.pending.extendleft(reversed(jobs))
         fresh = self._slot()
         slot.actor, slot.loading = fresh.actor, fresh.loading
         slot.jobs.clear()
@@ -254,11 +257,17 @@ class _Driver:
         if self.lost_while_loading >= TRIES:
             raise UnitcorpusError(f"workers die while loading the models: {error}")
 
-    def _fail(self, job: Job, error: str) -> None:
+    def _fail(self, job: Job, error: str, died: bool) -> None:
         final = job.attempt >= TRIES
         failure = Failure(job.shard.name, job.attempt, error, final)
         self.listener.failed(failure)
         if final:
             self.aside.append(failure)
         else:
-            self.pending.append((job.shard, job.attempt + 1))
+            self.pending.append(Job(job.shard, job.attempt + 1, job.died or died))
+
+
+def _death(error: Exception) -> str:
+    """What Ray says of a dead actor, in a line: its own first one, or the last of a traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    return lines[-1 if "creation task" in lines[0] else 0][:200]

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from unitcorpus.errors import Reject, UnitcorpusError, within
 from unitcorpus.recipe.audio import AudioSection
 from unitcorpus.recipe.section import SourceSection
 from unitcorpus.shards.inputs import PlannedPart
+from unitcorpus.sources import CONTAINERS
 from unitcorpus.speech.silence import silence
 from unitcorpus.units.resample import resample
 
@@ -52,6 +54,8 @@ class Recordings:
     def __init__(self, source: SourceSection, sample_rate: int) -> None:
         path = Path(getattr(source, "path", None) or ".").expanduser()
         self._folder = path.parent if path.is_file() else path
+        container = CONTAINERS.get(source.kind) if isinstance(source, AudioSection) else None
+        self._container = container(source, 0) if container else None
         self._rate = sample_rate
         self._mixed = isinstance(source, AudioSection)
         self._upsampled = isinstance(source, AudioSection) and source.low_rate == "resample"
@@ -79,6 +83,21 @@ class Recordings:
         as planned."""
         import soundfile
 
+        try:
+            file = soundfile.SoundFile(self._found(part))
+        except soundfile.LibsndfileError as error:  # its string holds the path, in some quoting
+            return Reject("unreadable_audio", f"{part.audio}: {error.error_string}")
+        except TypeError:  # raw samples, by the file's ending
+            return Reject("unreadable_audio", f"{part.audio}: it has no header")
+        if reject := self._refused(file, part.audio):
+            file.close()
+            return reject
+        return file
+
+    def _found(self, part: PlannedPart) -> str | BytesIO:
+        """The path of a part, or its bytes. Raises UnitcorpusError as `_opened`."""
+        if self._container is not None:
+            return BytesIO(self._container.fetch(part.audio, part.audio_bytes, part.offset))
         path = self._folder / part.audio
         try:
             size = path.stat().st_size
@@ -89,16 +108,7 @@ class Recordings:
                 f"{path} has {size} bytes, planned were {part.audio_bytes}: the source changed; "
                 "put it back, or build again with --overwrite"
             )
-        try:
-            file = soundfile.SoundFile(str(path))
-        except soundfile.LibsndfileError as error:  # its string holds the path, in some quoting
-            return Reject("unreadable_audio", f"{part.audio}: {error.error_string}")
-        except TypeError:  # raw samples, by the file's ending
-            return Reject("unreadable_audio", f"{part.audio}: it has no header")
-        if reject := self._refused(file, part.audio):
-            file.close()
-            return reject
-        return file
+        return str(path)
 
     def _refused(self, file: soundfile.SoundFile, name: str) -> Reject | None:
         """What a file's header says against it."""

@@ -12,13 +12,14 @@ from typing import Any
 
 from unitcorpus.build.finish import finish
 from unitcorpus.build.folder import is_ours, recipe_here, remove_temporaries
+from unitcorpus.build.local import LocalWorkers
 from unitcorpus.build.lock import build_lock
 from unitcorpus.build.plan import Plan, check_inputs, read_plan
 from unitcorpus.build.run import split_pending
-from unitcorpus.build.worker import Worker
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards.format import DamagedError, read_sealed
 from unitcorpus.shards.receipt import read_receipt, receipt_path
+from unitcorpus.shards.schema import read_plan_file
 from unitcorpus.shards.verify import check_one, check_plan
 
 
@@ -37,18 +38,17 @@ def repair(root: Path, device: str = "cpu") -> list[str]:
         damaged = [s for s in plan.shards if check_one(root, content, _entry(content, s.name))[0]]
         if damaged:
             due = _digests(root, [shard.name for shard in plan.shards])
-            worker = Worker(plan, root, device)
-            try:
+            with LocalWorkers(plan, root, device) as workers:
                 for shard in damaged:
-                    made = worker.build(shard).data.sha256
+                    worker = workers.worker(shard)
+                    with workers.marked(shard):
+                        made = worker.build(shard).data.sha256
                     if due.get(shard.name, made) != made:
                         receipt_path(root, shard.name).unlink()  # it is still to be repaired
                         raise DamagedError(
                             f"{shard.name} came out with other bytes than it had: a recording, a "
                             "model or a library is not what it was; build again with --overwrite"
                         )
-            finally:
-                worker.close()
         receipts, missing = split_pending(plan, root)
         if missing:
             raise DamagedError(f"{missing[0].name} changed while it was repaired; run it again")
@@ -58,6 +58,8 @@ def repair(root: Path, device: str = "cpu") -> list[str]:
 
 def _plan(root: Path) -> tuple[Plan, dict[str, Any]]:
     """The plan, and the content of plan.json, if shards can be made from them."""
+    if cleaned := _cleaned(root):
+        raise UnitcorpusError(cleaned)
     recipe = recipe_here(root)
     if recipe is None:
         raise UnitcorpusError(
@@ -65,7 +67,7 @@ def _plan(root: Path) -> tuple[Plan, dict[str, Any]]:
             "command again, which builds what has none"
         )
     try:
-        content = read_sealed(root / "plan" / "plan.json")
+        content = read_plan_file(root)
         plan = read_plan(root, recipe)
         damage = [*check_inputs(root, plan), *check_plan(root, content)]
     except DamagedError as error:
@@ -75,6 +77,26 @@ def _plan(root: Path) -> tuple[Plan, dict[str, Any]]:
             f"{damage[0]}, which shards are made from: run the build with --overwrite"
         )
     return plan, content
+
+
+def _cleaned(root: Path) -> str | None:
+    """What to do about a corpus that `unitcorpus dedup` wrote, whose shards are copies; None for
+    others."""
+    try:
+        made = read_sealed(root / "plan" / "plan.json").get("cleaned")
+    except DamagedError:
+        return None
+    if not made:
+        return None
+    against = "".join(f" --against {name}" for name in made.get("against", ()))
+    shared = made.get("shared", {})
+    shared = "".join(f" --shared-{name} {count}" for name, count in shared.items())
+    near = f"--threshold {made['near']['threshold']:g} --ngram {made['near']['ngram']}"
+    return (
+        f"{root} was copied from another corpus: delete the damaged shard's receipt and make it "
+        f"again with: unitcorpus dedup {made['source']['name']} {near}{against}{shared} "
+        f"--out {root} (with the folders for the names)"
+    )
 
 
 def _entry(content: dict[str, Any], name: str) -> dict[str, Any]:

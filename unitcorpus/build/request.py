@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 from unitcorpus.build.recordings import Recordings
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.pairs.filters import needs_seconds
+from unitcorpus.quality import transcripts
+from unitcorpus.quality.filters import asr_of, needs_seconds
 from unitcorpus.recipe.models import PublishedUnits, Recipe, is_local
 from unitcorpus.shards.format import FORMAT
 from unitcorpus.sources import open_source
@@ -26,6 +28,7 @@ class Request:
     speech: dict[str, Any] | None
     units: dict[str, Any]
     codebook: Codebook | None
+    asr: dict[str, str] | None = None
 
     def record(self) -> dict[str, Any]:
         """What `plan/request.json` holds: of a local source what it holds, not where it lies."""
@@ -35,13 +38,15 @@ class Request:
         codebook = getattr(self.recipe.units, "codebook", None)
         if codebook is not None and is_local(codebook):
             recipe["units"].pop("codebook")  # the unit spec has its sha256
-        return {
+        record = {
             "format": FORMAT,
             "recipe": recipe,
             "source": self.source.identity(),
             "speech": self.speech,
             "units": self.units,
+            **_tokenizer(self.recipe),
         }
+        return record if self.asr is None else {**record, "asr": self.asr}
 
 
 def resolve(recipe: Recipe) -> Request:
@@ -56,10 +61,18 @@ def resolve(recipe: Recipe) -> Request:
             )
         return Request(recipe, source, None, spec, None)
     units, codebook = resolve_units(recipe)
+    rule = asr_of(recipe.filters)
+    asr = transcripts.resolve(rule) if rule else None
     if recipe.speech is None:
-        return Request(recipe, source, Recordings.describe(recipe.source), units, codebook)
-    speech = ENGINES[recipe.speech.engine].resolve(recipe.speech)
-    return Request(recipe, source, speech, units, codebook)
+        speech = Recordings.describe(recipe.source)
+    else:
+        speech = ENGINES[recipe.speech.engine].resolve(recipe.speech)
+    return Request(recipe, source, speech, units, codebook, asr)
+
+
+def _tokenizer(recipe: Recipe) -> dict[str, Any]:
+    """What cuts texts into the words that auto-BLEU counts, where a corpus stores it."""
+    return {"tokenizer": f"nltk {version('nltk')}"} if recipe.layout == "pairs" else {}
 
 
 def _has_durations(section: PublishedUnits, source: Rows) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 
 from unitcorpus.dedup.exact import text_hash
 from unitcorpus.errors import Reject, within
-from unitcorpus.pairs.filters import drop_by_text
+from unitcorpus.quality.filters import drop_by_text
 from unitcorpus.recipe.models import PublishedUnits, Recipe
 from unitcorpus.shards.layout import LAYOUTS, Layout
 from unitcorpus.sources.base import Part, PartedRow, Row
@@ -69,15 +69,16 @@ def prepare(row: Row | PartedRow, recipe: Recipe, durations: bool) -> Candidate 
         if isinstance(fields, Reject):
             return fields if layout.plain else within(fields, name)
         payload |= {layout.field(name, field): value for field, value in fields.items()}
+    by_part = {name: payload[layout.field(name, "text")] for name in layout.parts}
     if isinstance(row, PartedRow):
-        texts = [payload[layout.field(name, "text")] for name in layout.parts]
+        texts = list(by_part.values())
         if recipe.source.gives == "text" and texts[-1] == texts[-2]:
             return Reject("same_text", f"{layout.parts[-2]} and {layout.parts[-1]} are one text")
         if len(parts) > 1 and _one_recording(*parts[-2:]):
             return Reject("same_audio", f"{layout.parts[-2]} and {layout.parts[-1]} are one file")
-        if (reject := drop_by_text(recipe.filters, texts)) is not None:
-            return reject
         payload |= {"voice": clean_text(row.voice), "group": clean_text(row.group)}
+    if (reject := drop_by_text(recipe.filters, by_part)) is not None:
+        return reject
     data = _json(payload)
     content = _hash(data)
     return Candidate(row.id, row.split, content, _duplicate_key(payload, layout, content), data)
@@ -111,7 +112,9 @@ def _part_fields(part: Part, recipe: Recipe, durations: bool) -> dict[str, Any] 
     text = clean_text(part.text)
     if part.audio:
         span = {} if part.start is None else {"start": part.start, "end": part.end}
-        return {"text": text, "audio": part.audio, "audio_bytes": part.audio_bytes, **span}
+        place = {} if part.offset is None else {"offset": part.offset}
+        size = {"audio": part.audio, "audio_bytes": part.audio_bytes}
+        return {"text": text, **size, **span, **place}
     if not text:
         return Reject("empty_text", "the text is empty")
     if len(text) < recipe.text.min_chars:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,22 @@ from unitcorpus.build.folder import (
     RECIPE,
     check_apart,
     clear,
+    make_folder,
     prepare_folder,
     remove_temporaries,
 )
+from unitcorpus.build.local import MARK
 from unitcorpus.build.lock import build_lock
 from unitcorpus.build.meter import Meter
 from unitcorpus.build.plan import Plan, ShardPlan, Tick, check_inputs, read_plan, write_plan
 from unitcorpus.build.progress import STATE, Display
+from unitcorpus.build.remote import Remote
 from unitcorpus.build.request import Request, difference, resolve
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe.models import Recipe
 from unitcorpus.shards.format import DamagedError, read_sealed
 from unitcorpus.shards.receipt import Receipt, committed
+from unitcorpus.shards.store import folder_of, is_url
 from unitcorpus.shards.writer import write_atomic
 
 
@@ -45,12 +49,14 @@ class Outcome:
 @dataclass(frozen=True)
 class Execution:
     """How a build is run; no byte of the corpus depends on it. `executor` auto is Ray where there
-    are several workers or an address."""
+    are several workers or an address. `devices_per_worker` is the share of a GPU that each takes;
+    below 1 several work on one."""
 
     executor: str = "auto"
     workers: int = 1
     address: str | None = None
     device: str = "cpu"
+    devices_per_worker: float = 1.0
 
     def check(self) -> None:
         """Raises UnitcorpusError for options that exclude each other."""
@@ -68,45 +74,68 @@ class Execution:
             return run_local(plan, root, shards, listener, self.device)
         from unitcorpus.build.ray import run_ray
 
-        return run_ray(plan, root, shards, listener, self.device, self.workers, self.address)
+        if plan.url and plan.url.startswith("memory://"):
+            raise UnitcorpusError(f"{plan.url} is of this process alone: use --executor local")
+        share = self.devices_per_worker
+        return run_ray(plan, root, shards, listener, self.device, self.workers, self.address, share)
 
 
 def build_corpus(
     recipe: Recipe,
-    root: Path,
+    where: Path | str,
     *,
     overwrite: bool = False,
     execution: Execution = Execution(),
     tick: Tick = lambda *_: None,
 ) -> Outcome:
-    """Builds, or goes on building, the corpus of `recipe` in `root`.
+    """Builds, or goes on building, the corpus of `recipe` in `where`, a folder or an fsspec URL.
 
     Raises UnitcorpusError: another corpus is there, no permission, a source or model is missing,
     another process builds here.
     """
     execution.check()
+    remote = Remote(str(where)) if is_url(where) else None
+    root = remote.root if remote else folder_of(where)
     check_apart(recipe, root)
-    prepare_folder(root)
+    if remote is None:
+        prepare_folder(root)
+    else:
+        make_folder(root)
     with build_lock(root):
         remove_temporaries(root)
         request = resolve(recipe)
+        if remote is not None:
+            remote.pull()
         if overwrite:
-            plan = write_plan(request, root, tick, before=lambda: clear(root))
+            plan = write_plan(request, root, tick, before=lambda: _clear(root, remote))
         else:
-            plan = plan_or_resume(request, root, tick)
+            plan = plan_or_resume(request, root, tick, remote)
+        if remote is not None:
+            remote.push_plan(plan)
+            plan = replace(plan, url=remote.url)
         write_atomic(root / RECIPE, json.dumps(recipe.local()).encode())
-        return finish_build(plan, root, execution)
+        return finish_build(plan, root, execution, remote)
 
 
-def finish_build(plan: Plan, root: Path, execution: Execution) -> Outcome:
+def _clear(root: Path, remote: Remote | None) -> None:
+    if remote is not None:
+        remote.clear()
+    clear(root)
+
+
+def finish_build(
+    plan: Plan, root: Path, execution: Execution, remote: Remote | None = None
+) -> Outcome:
     """Builds what has no receipt, and finishes once all have one."""
-    receipts, pending = split_pending(plan, root)
+    receipts, pending = split_pending(plan, root, remote)
     rate = int(plan.units["extractor"].get("sample_rate", 0))
     meter = Meter(len(plan.shards), plan.rows, rate, plan.units["frame_rate"])
     meter.skip(receipts)
     resumed = len(receipts)
     if pending:
         (root / "corpus.json").unlink(missing_ok=True)
+        if remote is not None:
+            remote.withdraw()
         try:
             with Display(meter, root / STATE) as display:
                 failures = execution.run(plan, root, pending, display)
@@ -115,38 +144,47 @@ def finish_build(plan: Plan, root: Path, execution: Execution) -> Outcome:
                 remove_temporaries(root)  # of workers that died
         if failures:
             return Outcome(plan, None, failures, resumed)
-        receipts, missing = split_pending(plan, root)
+        receipts, missing = split_pending(plan, root, remote)
         if missing:
             raise DamagedError(f"{missing[0].name} changed while the build ran; run it again")
-    (root / STATE).unlink(missing_ok=True)
-    return Outcome(plan, finish(root, receipts), [], resumed)
+    for name in (STATE, MARK):
+        (root / name).unlink(missing_ok=True)
+    corpus = finish(root, receipts)
+    if remote is not None:
+        remote.finish()
+    return Outcome(plan, corpus, [], resumed)
 
 
-def plan_or_resume(request: Request, root: Path, tick: Tick) -> Plan:
-    """The plan in `root` if it answers this request, else a new one if there is none."""
+def plan_or_resume(request: Request, root: Path, tick: Tick, remote: Remote | None = None) -> Plan:
+    """The plan in `root` if it answers this request, else a new one if there is none. Its inputs
+    may be at the URL of `remote` alone."""
+    where = remote.url if remote else root
     if not (root / "plan").exists():
         return write_plan(request, root, tick)
     try:
         old = read_sealed(root / "plan" / "request.json")["request"]
         plan = read_plan(root, request.recipe)
-        damage = check_inputs(root, plan)
+        damage = remote.missing_inputs(plan) if remote else check_inputs(root, plan)
     except (DamagedError, KeyError) as error:
         damage = [str(error)]
     if damage:
         raise DamagedError(
-            f"the plan in {root} cannot be used: {damage[0]}; --overwrite starts again"
+            f"the plan in {where} cannot be used: {damage[0]}; --overwrite starts again"
         )
     changes = difference(old, request.record())
     if changes:
         raise UnitcorpusError(
-            f"{root} holds another corpus: {'; '.join(changes[:6])}"
+            f"{where} holds another corpus: {'; '.join(changes[:6])}"
             f"{f' (and {len(changes) - 6} more)' if len(changes) > 6 else ''}. "
             "Give another --out, or --overwrite to start again"
         )
     return plan
 
 
-def split_pending(plan: Plan, root: Path) -> tuple[list[Receipt], list[ShardPlan]]:
+def split_pending(
+    plan: Plan, root: Path, remote: Remote | None = None
+) -> tuple[list[Receipt], list[ShardPlan]]:
     """(receipts of the shards that are built, shards that are not), both in the plan's order."""
-    found = [(shard, committed(root, shard.name, plan.fingerprint)) for shard in plan.shards]
+    size = remote.receipts([s.name for s in plan.shards]) if remote else None
+    found = [(s, committed(root, s.name, plan.fingerprint, size)) for s in plan.shards]
     return [r for _, r in found if r is not None], [s for s, r in found if r is None]

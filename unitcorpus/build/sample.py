@@ -12,10 +12,10 @@ from typing import Any
 from unitcorpus.build.plan import Plan
 from unitcorpus.build.stages import Encoded
 from unitcorpus.errors import Reject
-from unitcorpus.pairs.filters import Pair, drop
-from unitcorpus.shards.format import npy_bytes
+from unitcorpus.quality.filters import Utterances, drop, scores
+from unitcorpus.shards.format import MAX_META, npy_bytes
 from unitcorpus.shards.inputs import Input, PlannedPart
-from unitcorpus.shards.layout import CONTRASTS, PAIRS
+from unitcorpus.shards.layout import CONTRASTS
 
 
 def sample_rate(spec: dict[str, Any]) -> int:
@@ -36,12 +36,15 @@ def members(plan: Plan, row: Input, parts: list[Encoded]) -> dict[str, bytes] | 
     for name, part in named.items():
         fields = _fields(plan, row.parts[name], part)
         meta |= {layout.field(name, field): value for field, value in fields.items()}
-    if layout == PAIRS:
-        pair = _pair(plan, row, named)
-        if (reject := drop(recipe.filters, pair)) is not None:
-            return reject
-        meta["scores"] = pair.scores
-    files = {"json": json.dumps(meta, sort_keys=True, ensure_ascii=False).encode()}
+    known = _utterances(plan, row, named)
+    if (reject := drop(recipe.filters, known)) is not None:
+        return reject
+    if found := scores(recipe.filters, known):
+        meta["scores"] = found
+    data = json.dumps(meta, sort_keys=True, ensure_ascii=False).encode()
+    if len(data) > MAX_META:
+        return Reject("too_long", f"its JSON has {len(data)} bytes, {MAX_META} is the most")
+    files = {"json": data}
     for name, part in named.items():
         files[layout.units(name)] = npy_bytes(part.units)
         if part.durations is not None:
@@ -70,9 +73,12 @@ def _seconds(plan: Plan, part: Encoded) -> float:
     return float(frames / plan.units["frame_rate"])
 
 
-def _pair(plan: Plan, row: Input, named: dict[str, Encoded]) -> Pair:
-    return Pair(
+def _utterances(plan: Plan, row: Input, named: dict[str, Encoded]) -> Utterances:
+    rate = plan.units["frame_rate"]
+    return Utterances(
         {name: part.text for name, part in row.parts.items()},
         {name: part.units for name, part in named.items()},
         {name: _seconds(plan, part) for name, part in named.items()},
+        {n: part.durations / rate for n, part in named.items() if part.durations is not None},
+        {name: part.sound for name, part in named.items() if part.sound is not None},
     )

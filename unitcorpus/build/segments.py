@@ -9,35 +9,24 @@ moves no segment by more than a window of 32 ms. The segments themselves are rea
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unitcorpus.build.recordings import Recordings
 from unitcorpus.errors import Reject
 from unitcorpus.recipe.audio import Segments
 from unitcorpus.shards.inputs import Input, segment
+from unitcorpus.speech.activity import RATE, SpeechDetector
 
 if TYPE_CHECKING:
     import torch
-
-RATE = 16_000
-"""Hz, of the detector."""
-
-WINDOW = 512
-"""Samples that the detector judges at a time."""
 
 
 class Segmenter:
     """Cuts planned rows. The detector runs on the CPU with the threads that torch has."""
 
     def __init__(self, section: Segments, recordings: Recordings) -> None:
-        import torch
-
-        threads = torch.get_num_threads()
-        import silero_vad
-
-        torch.set_num_threads(threads)  # importing it sets one
         self._section, self._recordings = section, recordings
-        self._model: Any = silero_vad.load_silero_vad()
+        self._detector = SpeechDetector()
 
     def __call__(self, row: Input) -> list[Input] | Reject:
         """The segments of a row of one recording, or why there are none. Raises UnitcorpusError for
@@ -60,25 +49,13 @@ class Segmenter:
     def _chances(self, blocks: Iterator[torch.Tensor | Reject]) -> tuple[list[float], int] | Reject:
         """The probability of speech in each window, and the samples heard; or what came instead of
         a block."""
-        import torch
-
-        self._model.reset_states()
+        listener = self._detector.listen()
         chances: list[float] = []
-        samples, rest = 0, torch.empty(0)
-        with torch.inference_mode():
-            for block in blocks:
-                if isinstance(block, Reject):
-                    return block
-                samples += len(block)
-                rest = torch.cat([rest, block.nan_to_num(0, 0, 0)])
-                whole = len(rest) // WINDOW * WINDOW
-                windows = rest[:whole].view(-1, WINDOW)
-                chances += [self._model(window, RATE).item() for window in windows]
-                rest = rest[whole:]
-            if len(rest):
-                last = torch.nn.functional.pad(rest, (0, WINDOW - len(rest)))
-                chances.append(self._model(last, RATE).item())
-        return chances, samples
+        for block in blocks:
+            if isinstance(block, Reject):
+                return block
+            chances += listener.hear(block.nan_to_num(0, 0, 0))
+        return chances + listener.end(), listener.samples
 
 
 def cut(chances: list[float], samples: int, section: Segments) -> list[tuple[float, float]]:

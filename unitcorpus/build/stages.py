@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +22,9 @@ from unitcorpus.build.plan import Plan
 from unitcorpus.build.recordings import Recordings
 from unitcorpus.build.segments import Segmenter
 from unitcorpus.errors import Reject, UnitcorpusError
+from unitcorpus.quality.filters import asr_of, hears
+from unitcorpus.quality.measures import Sound, listen
+from unitcorpus.quality.transcripts import Transcriber, word_errors
 from unitcorpus.recipe.models import PublishedUnits, Recipe
 from unitcorpus.seeds import seed_of
 from unitcorpus.shards.inputs import Input, PlannedPart
@@ -41,12 +44,13 @@ if TYPE_CHECKING:
 class Encoded:
     """An utterance as units: uint16 [n], run lengths uint32 [n] in frames (None where unknown), and
     the audio they came from, `num_samples` at the extractor's rate (0 for published units), as FLAC
-    where the recipe keeps it."""
+    where the recipe keeps it; `sound` is how it sounds, where a filter asks."""
 
     units: NDArray[np.uint16]
     durations: NDArray[np.uint32] | None
     num_samples: int = 0
     flac: bytes | None = None
+    sound: Sound | None = None
 
 
 class Clock:
@@ -114,6 +118,7 @@ class SpokenStages:
         units: dict[str, Any],
         codebook: Codebook,
         device: str,
+        asr: dict[str, str] | None = None,
     ) -> None:
         self.clock = Clock()
         self.engine: SpeechEngine | None = None
@@ -126,6 +131,7 @@ class SpokenStages:
         segments = getattr(recipe.source, "segments", None)
         self.segmenter = Segmenter(segments, self.recordings) if segments else None
         self.quantise = Quantiser(codebook, device)
+        self.ear = Ear(recipe, asr, device, self.extractor.sample_rate)
         self.keep_audio = recipe.shards.audio == "flac"
         self.batch_seconds = recipe.compute.batch_seconds
 
@@ -152,7 +158,16 @@ class SpokenStages:
     def __call__(self, items: Sequence[Item]) -> list[Encoded | Reject]:
         heard = self.hear(items)
         encoded = iter(self.encode([wave for wave in heard if not isinstance(wave, Reject)]))
-        return [wave if isinstance(wave, Reject) else next(encoded) for wave in heard]
+        results = [wave if isinstance(wave, Reject) else next(encoded) for wave in heard]
+        if not self.ear.listens:
+            return results
+        with self.clock.measure("listening"):
+            return [
+                replace(result, sound=self.ear(wave, item.part.text))
+                if isinstance(result, Encoded) and not isinstance(wave, Reject)
+                else result
+                for item, wave, result in zip(items, heard, results, strict=True)
+            ]
 
     def hear(self, items: Sequence[Item]) -> list[torch.Tensor | Reject]:
         """The waveforms [samples] at the extractor's rate."""
@@ -195,6 +210,30 @@ class SpokenStages:
     def close(self) -> None:
         if self.engine is not None:
             self.engine.close()
+
+
+class Ear:
+    """How utterances sound, as far as the filters ask; one at a time."""
+
+    def __init__(
+        self, recipe: Recipe, asr: dict[str, str] | None, device: str, sample_rate: int
+    ) -> None:
+        self.listens = hears(recipe.filters)
+        self._rate = sample_rate
+        rule = asr_of(recipe.filters)
+        self._asr: Transcriber | None = None
+        if rule is not None:
+            assert asr is not None
+            self._asr = Transcriber(rule, asr, recipe.language, device)
+
+    def __call__(self, wave: torch.Tensor, text: str) -> Sound:
+        """Of a waveform [samples] at the extractor's rate that should say `text`."""
+        sound = listen(wave, self._rate)
+        if self._asr is None or not text:
+            return sound
+        heard = self._asr(wave, self._rate)
+        errors, words = word_errors(text, heard, self._asr.normalise)
+        return replace(sound, errors=errors, words=words, transcript=heard)
 
 
 class PublishedStages:
@@ -255,7 +294,7 @@ def load_stages(plan: Plan, root: Path, device: str = "cpu") -> Stages:
     codebook = load_npy_codebook(root / "codebook.npy")
     if codebook.sha256 != plan.units["codebook"]["sha256"]:
         raise UnitcorpusError(f"{root}/codebook.npy is not the codebook of the plan")
-    return SpokenStages(plan.recipe, plan.speech, plan.units, codebook, device)
+    return SpokenStages(plan.recipe, plan.speech, plan.units, codebook, device, plan.asr)
 
 
 def set_numerics(threads: int) -> None:

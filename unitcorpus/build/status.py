@@ -1,4 +1,4 @@
-"""The state of a build from its folder alone: running, stopped or finished.
+"""The state of a build from its folder, or URL, alone: running, stopped or finished.
 
 Receipts say what is done. What is in hand is told by the running driver in `.progress.json`; the
 kernel's lock says whether there is one.
@@ -9,26 +9,47 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from unitcorpus.build.lock import holder
 from unitcorpus.build.meter import duration
 from unitcorpus.build.progress import STATE
+from unitcorpus.build.remote import Remote
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.shards.format import DamagedError, read_sealed
+from unitcorpus.shards.format import DamagedError
 from unitcorpus.shards.receipt import committed
+from unitcorpus.shards.schema import read_plan_file
+from unitcorpus.shards.store import folder_of, is_url
 
 
-def status(root: Path) -> dict[str, Any]:
-    """Everything known of a build, as plain data. Raises UnitcorpusError where there is none."""
-    who = holder(root) if root.is_dir() else None
+def status(where: Path | str) -> dict[str, Any]:
+    """Everything known of a build in a folder or at a URL, as plain data; of one at a URL that
+    others run, only what is there. Raises UnitcorpusError where there is none."""
+    if not is_url(where):
+        root = folder_of(where)
+        return _status(root, root, where)
+    remote = Remote(str(where))
+    with TemporaryDirectory(prefix="unitcorpus-") as folder:
+        copy = Remote(remote.url, Path(folder))
+        copy.pull()
+        return _status(copy.root, remote.root, where, copy)
+
+
+def _status(
+    root: Path, home: Path, where: Path | str, remote: Remote | None = None
+) -> dict[str, Any]:
+    """The state by the files in `root` or at `remote`, and by what a driver leaves in `home`."""
+    who = holder(home) if home.is_dir() else None
     try:
-        plan = read_sealed(root / "plan" / "plan.json")
+        plan = read_plan_file(root)
     except DamagedError as error:
         if who is None:
-            raise UnitcorpusError(f"{root} holds no build: {error}") from None
+            raise UnitcorpusError(f"{where} holds no build: {error}") from None
         return {"state": "planning", "by": who}
-    found = [committed(root, shard["name"], plan["fingerprint"]) for shard in plan["shards"]]
+    names = [shard["name"] for shard in plan["shards"]]
+    size = remote.receipts(names) if remote else None
+    found = [committed(root, name, plan["fingerprint"], size) for name in names]
     receipts = [receipt for receipt in found if receipt is not None]
     rejected = Counter(plan["rejected"])
     for receipt in receipts:
@@ -36,8 +57,9 @@ def status(root: Path) -> dict[str, Any]:
     rate = plan["units"]["extractor"].get("sample_rate")
     frames = sum(r.frames for r in receipts) / plan["units"]["frame_rate"]
     seconds = sum(r.num_samples for r in receipts) / rate if rate else frames
-    told = _told(root)
-    finished = (root / "corpus.json").is_file() and len(receipts) == len(plan["shards"])
+    told = _told(home)
+    whole = size("corpus.json") is not None if size else (root / "corpus.json").is_file()
+    finished = whole and len(receipts) == len(names)
     return {
         "state": "running" if who else "finished" if finished else "stopped",
         "by": who,
@@ -63,7 +85,7 @@ def _told(root: Path) -> dict[str, Any]:
     return value
 
 
-def describe_status(root: Path, found: dict[str, Any]) -> str:
+def describe_status(root: Path | str, found: dict[str, Any]) -> str:
     """`status` for people."""
     if found["state"] == "planning":
         return f"{root}: planning, by {_by(found['by'])}"

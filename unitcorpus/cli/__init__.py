@@ -18,7 +18,7 @@ from unitcorpus.cli.doctor import doctor
 from unitcorpus.cli.kmeans import kmeans
 from unitcorpus.cli.push import push
 from unitcorpus.cli.report import report
-from unitcorpus.errors import UnitcorpusError
+from unitcorpus.errors import UnitcorpusError, redacted
 
 app = typer.Typer(
     name="unitcorpus",
@@ -91,5 +91,5 @@ def main() -> None:
 def _fail(error: BaseException, message: str, code: int) -> None:
     if "--debug" in sys.argv:
         raise error
-    print(f"unitcorpus: {message}", file=sys.stderr)
+    print(f"unitcorpus: {redacted(message)}", file=sys.stderr)
     sys.exit(code)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +21,10 @@ from unitcorpus.cli.options import (
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import Recipe
 
-Out = Annotated[Path | None, typer.Option(help="The folder to build in. Default: corpora/NAME.")]
+Out = Annotated[
+    str | None,
+    typer.Option(help="The folder, or fsspec URL, to build in. Default: corpora/NAME."),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Start again if the folder holds a corpus.")
 ]
@@ -32,6 +34,10 @@ Executor = Annotated[
 Workers = Annotated[int, typer.Option(min=1, help="Workers, one per device slot.")]
 RayAddress = Annotated[
     str | None, typer.Option(help="A running Ray cluster, e.g. auto. Default: Ray on this machine.")
+]
+Share = Annotated[
+    float,
+    typer.Option(min=0.01, max=1, help="Of a GPU, for each worker: with 0.5, two work on one."),
 ]
 
 
@@ -44,6 +50,7 @@ def build(
     executor: Executor = "auto",
     workers: Workers = 1,
     ray_address: RayAddress = None,
+    devices_per_worker: Share = 1,
     device: Device = "auto",
 ) -> None:
     """Build a corpus, or go on with a build that was stopped.
@@ -53,7 +60,7 @@ def build(
     resolved = read_recipe(recipe, settings, limit)
     if resolved.layout != "utterances":
         raise UnitcorpusError(f"recipe {recipe} makes pairs: run unitcorpus pairs {recipe}")
-    _run(resolved, out, overwrite, (executor, workers, ray_address, device))
+    _run(resolved, out, overwrite, (executor, workers, ray_address, device, devices_per_worker))
 
 
 def pairs(
@@ -65,6 +72,7 @@ def pairs(
     executor: Executor = "auto",
     workers: Workers = 1,
     ray_address: RayAddress = None,
+    devices_per_worker: Share = 1,
     device: Device = "auto",
 ) -> None:
     """Build preference pairs or a likelihood test set, or go on with a build that was stopped.
@@ -74,23 +82,29 @@ def pairs(
     resolved = read_recipe(recipe, settings, limit)
     if resolved.layout == "utterances":
         raise UnitcorpusError(f"recipe {recipe} makes no pairs: run unitcorpus build {recipe}")
-    _run(resolved, out, overwrite, (executor, workers, ray_address, device))
+    _run(resolved, out, overwrite, (executor, workers, ray_address, device, devices_per_worker))
 
 
 def _run(
-    recipe: Recipe, out: Path | None, overwrite: bool, how: tuple[str, int, str | None, str]
+    recipe: Recipe,
+    out: str | None,
+    overwrite: bool,
+    how: tuple[str, int, str | None, str, float],
 ) -> None:
     """Builds, and tells how it ended. Exits with 1 where shards were set aside."""
     from unitcorpus.build.run import Execution, build_corpus
     from unitcorpus.cli.summary import summary
+    from unitcorpus.shards.store import folder_of, is_url
 
-    executor, workers, address, device = how
+    executor, workers, address, device, share = how
     if executor not in ("auto", "local", "ray"):
         raise UnitcorpusError(f"there is no executor '{executor}'; give auto, local or ray")
-    root = (out or Path("corpora") / recipe.name).expanduser()
+    root = out if out and is_url(out) else folder_of(out or f"corpora/{recipe.name}")
     start = time.monotonic()
     with Counter() as counter:
-        execution = Execution(executor, workers, address, read_device(device))
+        if address is None or device == "auto":  # else it is the cluster's affair
+            device = read_device(device)
+        execution = Execution(executor, workers, address, device, share)
         outcome = build_corpus(
             recipe, root, overwrite=overwrite, execution=execution, tick=counter.tick
         )

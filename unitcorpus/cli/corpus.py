@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from unitcorpus.cli.options import Device, read_device
-from unitcorpus.errors import UnitcorpusError, nearest
+from unitcorpus.cli.options import Device, a_folder, read_device
+from unitcorpus.errors import UnitcorpusError, nearest, redacted
 
 
 def verify(
@@ -35,23 +34,21 @@ def verify(
         for problem in problems:
             print(problem)
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        print(f"unitcorpus: {directory} has {count}", file=sys.stderr)
+        print(f"unitcorpus: {redacted(directory)} has {count}", file=sys.stderr)
         raise typer.Exit(1)
     corpus = open_corpus(directory)
-    print(f"{directory}: whole ({len(corpus.index):,} shards, {len(corpus):,} samples)")
+    print(f"{redacted(directory)}: whole ({len(corpus.index):,} shards, {len(corpus):,} samples)")
 
 
 def _repair(directory: str, device: str) -> None:
     from unitcorpus.build.repair import repair
 
-    if "://" in directory:
-        raise UnitcorpusError("--repair builds, and so wants a folder of this machine, not a URL")
-    names = repair(Path(directory).expanduser(), read_device(device))
+    names = repair(a_folder(directory, "verify --repair"), read_device(device))
     print(f"built again: {', '.join(names) or 'no shard'}")
 
 
 def status(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A build's folder.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A build: folder or URL.")],
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every 2 seconds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -78,7 +75,7 @@ def export(
         str, typer.Option(help="jsonl (lists of units) or tokens (strings).")
     ] = "jsonl",
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write. Default: the terminal.")] = None,
+    out: Annotated[str | None, typer.Option(help="File to write. Default: the terminal.")] = None,
 ) -> None:
     """Write a corpus as other toolkits read it, one JSON object a line.
 
@@ -98,6 +95,6 @@ def export(
     if out is None:
         write(corpus, format, split, sys.stdout.buffer)
         return
-    with AtomicFile(out) as file:
+    with AtomicFile(a_folder(out, "export --out")) as file:
         count = write(corpus, format, split, file)  # type: ignore[arg-type]
     print(f"{count:,} samples in {out}")

@@ -10,15 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from unitcorpus.build.meter import duration
+from unitcorpus.cli.options import a_folder
 
 EVERY = 30.0
 """Seconds between lines where the output is not a terminal."""
 
 
 def dedup(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A finished corpus.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A finished corpus.")],
     out: Annotated[
-        Path | None, typer.Option(help="Write the corpus without what is found to this folder.")
+        str | None, typer.Option(help="Write the corpus without what is found to this folder.")
     ] = None,
     threshold: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="Jaccard similarity of a near-duplicate.")
@@ -46,16 +47,18 @@ def dedup(
     from unitcorpus.build.clean import REPORT, Wanted, dedup_corpus
     from unitcorpus.recipe.models import Near
 
+    root = a_folder(directory, "dedup")
+    target = a_folder(out, "dedup --out") if out else None
     wanted = Wanted(
-        directory,
+        root,
         Near(threshold=threshold, ngram=ngram),
         tuple(against or ()),
         shared_units,
         shared_words,
     )
     with Steps() as steps:
-        found = dedup_corpus(wanted, out, report, workers, steps.tick)
-    _tell(found, out, report or (out or directory) / REPORT)
+        found = dedup_corpus(wanted, target, report, workers, steps.tick)
+    _tell(found, target, report or (target or root) / REPORT)
 
 
 def _tell(found: dict[str, Any], out: Path | None, report: Path) -> None:

@@ -43,6 +43,8 @@ def doctor(
     missing = [finding.text for finding in findings if finding.missing]
     if as_json:
         print(json.dumps(_summary(findings), indent=2, ensure_ascii=False))
+    elif resolved is not None and not missing:
+        print(_aligned(Finding("ready", f"a build of {recipe} finds here what it needs")))
     if missing:
         count = f"{len(missing)} thing{'s' if len(missing) > 1 else ''}"
         verb = "are" if len(missing) > 1 else "is"

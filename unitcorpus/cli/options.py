@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import Recipe, load_recipe
 
 RecipeName = Annotated[
@@ -26,6 +28,17 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 def read_recipe(name: str, settings: list[str] | None, limit: int | None) -> Recipe:
     overrides = [*(settings or []), *([f"source.limit={limit}"] if limit else [])]
     return load_recipe(name, overrides)
+
+
+def a_folder(name: str, command: str) -> Path:
+    """The folder (or file) of an argument, for a command that cannot work at a URL."""
+    from unitcorpus.shards.store import folder_of, is_url
+
+    if is_url(name):
+        raise UnitcorpusError(
+            f"unitcorpus {command} wants a path of this machine, and {name} is a URL"
+        )
+    return folder_of(name)
 
 
 def read_device(name: str) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from unitcorpus.cli.options import a_folder
+
 
 def push(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A finished corpus.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A finished corpus.")],
     repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="The data set on the Hub.")],
     public: Annotated[
         bool, typer.Option("--public", help="Make it public. Default: private.")
@@ -34,7 +35,9 @@ def push(
 
     options = Options(public, revision, create_pr, dry_run)
     try:
-        pushed = send(directory, repo, options, lambda line: print(line, flush=True))
+        pushed = send(
+            a_folder(directory, "push"), repo, options, lambda line: print(line, flush=True)
+        )
     except DamagedCorpusError as error:
         for problem in error.problems:
             print(problem)

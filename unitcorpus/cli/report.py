@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from unitcorpus.errors import UnitcorpusError
+
 
 def report(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A corpus: folder or URL.")],
     out: Annotated[
         Path | None, typer.Option(help="The page to write. Default: DIR/report.html.")
     ] = None,
@@ -23,8 +25,11 @@ def report(
     """
     from unitcorpus.cli.options import Counter
     from unitcorpus.report.page import write_report
+    from unitcorpus.shards.store import folder_of, is_url
 
-    page = out or directory / "report.html"
+    if out is None and is_url(directory):
+        raise UnitcorpusError("say with --out where the page is to be written")
+    page = out or folder_of(directory) / "report.html"
     with Counter() as counter:
         written = write_report(directory, page, audio=not no_audio, tick=counter.tick)
     heard = f" and {written.clips:,} clips" if written.clips else ""

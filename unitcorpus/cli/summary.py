@@ -9,7 +9,7 @@ from unitcorpus.build.meter import duration
 from unitcorpus.shards.layout import LAYOUTS
 
 
-def summary(corpus: dict[str, Any], root: Path) -> str:
+def summary(corpus: dict[str, Any], root: Path | str) -> str:
     """A few aligned lines, within 80 columns, from the content of corpus.json."""
     units, noun = corpus["units"], LAYOUTS[corpus["layout"]["kind"]].noun
     lines = [

@@ -13,7 +13,8 @@ from functools import cached_property
 from hashlib import sha1
 from pathlib import Path
 
-from unitcorpus.shards.format import file_sha256, read_sealed
+from unitcorpus.shards.format import file_sha256
+from unitcorpus.shards.schema import read_plan_file
 
 FILES = 100
 """Files of one commit, at most."""
@@ -76,7 +77,7 @@ def contents(root: Path) -> list[Content]:
 
 
 def _names(root: Path) -> Iterator[tuple[str, str]]:
-    shards = [shard["name"] for shard in read_sealed(root / "plan" / "plan.json")["shards"]]
+    shards = [shard["name"] for shard in read_plan_file(root)["shards"]]
     for folder in ("data", "audio"):
         yield from (("shards", f"{folder}/{shard}.tar") for shard in shards)
     for pattern in ("rejects/{}.jsonl", "receipts/{}.json", "plan/inputs/{}.parquet"):

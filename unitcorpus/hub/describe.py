@@ -38,18 +38,31 @@ def source_in_words(recipe: dict[str, Any]) -> str:
     return f"{said}, the first {source['limit']:,} rows" if source.get("limit") else said
 
 
+WORDS = {
+    "entropy": "entropy of the units in bits",
+    "longest_run": "seconds on one unit",
+    "silence": "share of silence",
+    "clipping": "share of samples at full scale",
+    "word_errors": "word error rate of a transcript",
+}
+"""Measures whose names do not say it."""
+
+
 def filter_in_words(rule: dict[str, Any]) -> str:
     """`auto_bleu of prompt+chosen text (order 2, slam) below 0.3`, of a recipe's filter."""
     measure = rule["measure"]
     if measure == "identical":
         return "chosen and rejected are not the same units"
-    what = measure.replace("_", " ").replace("auto bleu", "auto-BLEU")
+    side, what = rule.get("side"), WORDS.get(measure, measure.replace("_", " "))
     if measure == "auto_bleu":
-        what = f"auto-BLEU-{rule['order']} ({rule['variant']}) of the {rule['side']} {rule['of']}"
+        of = f"{side} {rule['of']}" if side else rule["of"]
+        what = f"auto-BLEU-{rule['order']} ({rule['variant']}) of the {of}"
     elif measure == "length_ratio":
         what = f"{rule['of']} of chosen over rejected"
-    else:
-        what += f" of {rule['side']}"
+    elif side:
+        what += f" of {side}"
+    if measure == "word_errors":
+        what += f" ({rule['model']})"
     words = {"min": "at least", "max": "at most", "below": "below"}
     bounds = [f"{said} {rule[key]:g}" for key, said in words.items() if rule[key] is not None]
     return f"{what} {' and '.join(bounds)}"

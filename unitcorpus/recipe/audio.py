@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.recipe.section import Section, SourceSection
+from unitcorpus.recipe.section import Section, SourceSection, Splits
 
 HOMES = {
     "audio": "FOLDER or FILE, recordings or a .jsonl, .csv or .parquet file that lists them",
@@ -26,6 +26,8 @@ HOMES = {
         "FOLDER, the folders of https://huggingface.co/datasets/MLCommons/peoples_speech with "
         "their tars unpacked"
     ),
+    "webdataset": "FOLDER, FILE.tar or URL, tars that webdataset reads, with audio in them",
+    "huggingface_audio": "NAME of a data set of the Hub, or FOLDER of one, with an audio column",
     "voxpopuli": (
         "FOLDER, unlabelled_data/LANG or transcribed_data/LANG as made by "
         "https://github.com/facebookresearch/voxpopuli"
@@ -91,6 +93,33 @@ class AudioCorpusSource(AudioSection):
     """Corpora in the layouts of their downloads: one file of unitcorpus/sources each."""
 
     kind: Literal["librispeech", "swc", "tedlium", "peoples_speech", "voxpopuli"]
+
+
+class WebdatasetSource(AudioSection):
+    """Tars as webdataset writes them: of each sample KEY.flac (or .wav, .mp3, .opus …), and its
+    text in KEY.txt or in KEY.json. A tar, a folder of tars, or an fsspec URL, which may name
+    several (`s3://bucket/train-{000000..000099}.tar`)."""
+
+    kind: Literal["webdataset"] = "webdataset"
+    text_column: str = "text"
+    speaker_column: str = "speaker"
+    id_column: str | None = Field(None, description="null: the key is the id")
+
+
+class HuggingfaceAudioSource(AudioSection):
+    """A data set of the Hub, or a local folder that `datasets` can load, with recordings in it."""
+
+    kind: Literal["huggingface_audio"] = "huggingface_audio"
+    name: str | None = None
+    revision: str | None = None
+    splits: Splits = Field(
+        default={"train": "train"}, min_length=1, description="our split: the data set's split"
+    )
+    audio_column: str = "audio"
+    text_column: str | None = Field(None, description="null: 'text' where there is such a column")
+    speaker_column: str | None = Field(None, description="null: 'speaker', likewise")
+    id_column: str | None = Field(None, description="null: 'id', likewise")
+    limit: int | None = Field(None, ge=1, description="rows of each split")
 
 
 class LibriLightSource(AudioSection):

@@ -20,6 +20,32 @@ S = TypeVar("S", bound=Section)
 PLAIN = re.compile(r"null|true|false|[-+]?(\d{1,30}(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
 
 
+MAX_BYTES = 1 << 20
+"""Of a recipe: no one writes a longer one."""
+
+
+MAX_DEPTH = 30
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data, not deeply nested, and without aliases: ten lines of them can stand for more than
+    a memory holds."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.check_event(yaml.AliasEvent) or self.depth > MAX_DEPTH:
+            problem = (
+                "it is nested too deeply" if self.depth > MAX_DEPTH else "aliases are not read"
+            )
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, problem, mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
 def recipe_folder() -> Path:
     """The shipped recipes: inside the wheel, or beside the package in a source checkout."""
     packaged = Path(str(files("unitcorpus"))) / "recipes"
@@ -78,7 +104,9 @@ def _find(name: str, model: type[Section]) -> Path:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text("utf-8"))
+        if path.stat().st_size > MAX_BYTES:
+            raise UnitcorpusError(f"recipe {path.name} has more than {MAX_BYTES:,} bytes")
+        data = yaml.load(path.read_text("utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise UnitcorpusError(f"cannot read the recipe {path.name}: {error}") from None
     except yaml.YAMLError as error:
@@ -121,7 +149,7 @@ def _value(text: str, override: str) -> Any:
     if text[0] not in "[{'\"" and not PLAIN.fullmatch(text):
         return text
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UnitcorpusError(f"--set {override}: the value is not valid YAML") from None
 

@@ -10,11 +10,11 @@ import os
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, model_validator
 
-from unitcorpus.recipe.filters import Filters
+from unitcorpus.errors import without_secrets
+from unitcorpus.recipe.filters import Filters, WordErrorFilter, completed
 from unitcorpus.recipe.section import Section
 from unitcorpus.recipe.sources import ManifestSource, Source, UnitsSource
 
@@ -180,8 +180,20 @@ class Recipe(Section):
             raise ValueError(
                 f"a source of kind '{kind}' holds text: say in `speech` how to speak it"
             )
-        if self.filters and self.layout != "pairs":
-            raise ValueError("`filters` are for pairs: this source gives none")
+        return self
+
+    @model_validator(mode="after")
+    def _filters_fit(self) -> Recipe:
+        asked = {name: rule for name, rule in self.filters.items() if rule is not None}
+        for name, rule in asked.items():
+            self.filters[name] = completed(name, rule, self.layout, self.source.gives)
+        heard = {n: rule for n, rule in asked.items() if isinstance(rule, WordErrorFilter)}
+        if len({(rule.model, rule.revision) for rule in heard.values()}) > 1:
+            raise ValueError(f"filters {' and '.join(heard)}: all have to name the same model")
+        if heard and getattr(self.source, "segments", None) is not None:
+            raise ValueError(
+                f"filters.{min(heard)}: segments have no text to compare a transcript with"
+            )
         return self
 
     @property
@@ -202,24 +214,19 @@ class Recipe(Section):
 
     def _told(self, path: Callable[[str], str]) -> dict[str, Any]:
         data = self.model_dump(mode="json")
-        for section, key in (
-            ("source", "path"),
-            ("speech", "model"),
-            ("units", "model"),
-            ("units", "codebook"),
-        ):
-            value = (data.get(section) or {}).get(key)
+        places = [(data[section], key) for section, key in PLACES if data[section]]
+        places += [(rule, "model") for rule in data["filters"].values() if rule]
+        for section, key in places:
+            value = section.get(key)
             if value and is_local(value):
-                data[section][key] = path(value)
+                section[key] = path(value)
             elif value and "://" in value:
-                data[section][key] = without_secrets(value)
+                section[key] = without_secrets(value)
         return data
 
 
-def without_secrets(url: str) -> str:
-    """A URL without the user's name, password and query, which may hold a signature."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+PLACES = (("source", "path"), ("speech", "model"), ("units", "model"), ("units", "codebook"))
+"""Keys that may name a file of this machine, beside the models of filters."""
 
 
 def is_local(location: str) -> bool:

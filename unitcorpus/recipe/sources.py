@@ -10,7 +10,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from unitcorpus.recipe.audio import AudioCorpusSource, AudioSource, LibriLightSource
+from unitcorpus.recipe.audio import (
+    AudioCorpusSource,
+    AudioSource,
+    HuggingfaceAudioSource,
+    LibriLightSource,
+    WebdatasetSource,
+)
 from unitcorpus.recipe.contrasts import (
     BlimpSource,
     ContrastsSource,
@@ -125,6 +131,8 @@ Source = Annotated[
     | RecordedSource
     | AudioSource
     | AudioCorpusSource
-    | LibriLightSource,
+    | LibriLightSource
+    | WebdatasetSource
+    | HuggingfaceAudioSource,
     Field(discriminator="kind"),
 ]

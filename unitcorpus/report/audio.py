@@ -22,6 +22,7 @@ from unitcorpus.shards import tar
 from unitcorpus.shards.check import planned_row
 from unitcorpus.shards.format import DamagedError, shard_of
 from unitcorpus.shards.inputs import read_inputs
+from unitcorpus.shards.mirror import Files
 from unitcorpus.shards.reader import Corpus, Sample
 from unitcorpus.shards.receipt import audio_path
 
@@ -46,26 +47,27 @@ class Audio:
     note: str = ""
 
 
-def embed(corpus: Corpus, root: Path, samples: list[Sample]) -> Audio:
+def embed(corpus: Corpus, files: Files, samples: list[Sample]) -> Audio:
     """The clips of `samples`. Where there can be none, `note` says why; nothing is raised."""
     try:
         if corpus.info["recipe"]["shards"]["audio"] == "flac" and corpus.info["speech"]:
-            return _stored(corpus, root, samples)
+            return _stored(corpus, files, samples)
         if corpus.info["speech"] is None:
             return Audio(note="No audio: these units were published without it.")
-        return _made_again(corpus, root, samples)
+        return _made_again(corpus, files.root, samples)
     except (UnitcorpusError, ValidationError, OSError, ImportError) as error:
         return Audio(note=f"No audio: {' '.join(str(error).split()).rstrip('.')}.")
 
 
-def _stored(corpus: Corpus, root: Path, samples: list[Sample]) -> Audio:
+def _stored(corpus: Corpus, files: Files, samples: list[Sample]) -> Audio:
     """From the shards under audio/."""
     import soundfile
     import torch
 
     found = Audio(note="The audio is what was stored with the corpus.")
     for shard, own in _by_shard(samples).items():
-        members = _members(audio_path(root, shard), {sample.key for sample in own})
+        with files.shard(shard):
+            members = _members(audio_path(files.root, shard), {sample.key for sample in own})
         for sample in own:
             for part in corpus.layout.parts:
                 flac = bytes(members[sample.key][corpus.layout.audio(part)])

@@ -34,6 +34,7 @@ from unitcorpus.report.samples import Shown, choose
 from unitcorpus.report.stats import Statistics, measure
 from unitcorpus.shards.format import DamagedError
 from unitcorpus.shards.layout import PAIRS
+from unitcorpus.shards.mirror import files_of
 from unitcorpus.shards.reader import Corpus, open_corpus
 from unitcorpus.shards.receipt import read_receipt
 from unitcorpus.shards.writer import write_atomic
@@ -57,18 +58,19 @@ class Written:
 
 
 def write_report(
-    root: Path, out: Path, *, audio: bool = True, tick: Tick = lambda *_: None
+    where: Path | str, out: Path, *, audio: bool = True, tick: Tick = lambda *_: None
 ) -> Written:
-    """Writes the page of the corpus in `root` to `out`, whole or not at all.
+    """Writes the page of the corpus in `where`, a folder or URL, to `out`, whole or not at all.
 
     Raises UnitcorpusError where there is no finished corpus, DamagedError where one is damaged.
     """
-    corpus = open_corpus(root)
+    corpus = open_corpus(where)
     statistics = measure(corpus, tick)
     shown = choose(corpus, statistics)
     tick("making the audio of samples", len(shown))
-    found = embed(corpus, root, [s.sample for s in shown]) if audio else Audio()
-    page = render(corpus, root, statistics, shown, found)
+    with files_of(where) as files:
+        found = embed(corpus, files, [s.sample for s in shown]) if audio else Audio()
+        page = render(corpus, files.root, statistics, shown, found)
     write_atomic(out, page.encode("utf-8", "replace"))
     return Written(len(shown), len(found.clips), len(page.encode("utf-8", "replace")), found.note)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from unitcorpus.shards.format import DamagedError, count_frames
 from unitcorpus.shards.inputs import Input, read_inputs, segment, segment_key
-from unitcorpus.shards.layout import CONTRASTS, PAIRS, SCORES, Layout
+from unitcorpus.shards.layout import CONTRASTS, Layout, keeps, stored_scores
 from unitcorpus.shards.reader import Sample
 from unitcorpus.shards.receipt import Receipt, audio_path, data_path, rejects_path
 from unitcorpus.shards.tar import scan
@@ -23,9 +24,14 @@ Counts = tuple[int, int, int]
 
 
 def check_shard(
-    root: Path, spec: dict[str, Any], layout: Layout, receipt: Receipt
+    root: Path,
+    spec: dict[str, Any],
+    layout: Layout,
+    receipt: Receipt,
+    filters: dict[str, Any] | None = None,
 ) -> Iterator[str]:
-    """The problems of a shard whose bytes are those of its receipt: samples, counts, lost rows."""
+    """The problems of a shard whose bytes are those of its receipt: samples, counts, lost rows.
+    `filters` are those of the recorded recipe."""
     name = receipt.shard
     planned = {row.key: row for row in read_inputs(root, name, layout)}
     keys: list[str] = []
@@ -35,7 +41,7 @@ def check_shard(
         try:
             sample = Sample(key, members)
             row = planned_row(sample, planned)
-            problem, counts = check_sample(sample, spec, layout, row)
+            problem, counts = check_sample(sample, spec, layout, row, filters)
         except DamagedError as error:
             problem, counts = str(error), (0, 0, 0)
         if problem:
@@ -80,9 +86,14 @@ def planned_row(sample: Sample, rows: Mapping[str, Input]) -> Input | None:
 
 
 def check_sample(
-    sample: Sample, spec: dict[str, Any], layout: Layout, planned: Input | None
+    sample: Sample,
+    spec: dict[str, Any],
+    layout: Layout,
+    planned: Input | None,
+    filters: dict[str, Any] | None = None,
 ) -> tuple[str | None, Counts]:
-    """(what is wrong or None, its counts) of one sample, under its unit spec and planned row."""
+    """(what is wrong or None, its counts) of one sample, under its unit spec, planned row and
+    filters."""
     counts = np.zeros(3, np.int64)
     due = {"json"} | {layout.units(part) for part in layout.parts}
     due |= {layout.durations(part) for part in layout.parts if spec["durations"]}
@@ -94,6 +105,8 @@ def check_sample(
         if said and not problem:
             problem = said if layout.plain else f"{part}: {said}"
         counts += found
+    due_scores = stored_scores(layout, filters or {})
+    problem = problem or _check_scores(sample.meta.get("scores"), due_scores)
     problem = problem or _check_meta(sample, spec, layout, planned)
     samples, frames, units = (int(n) for n in counts)
     return problem, (samples, frames, units)
@@ -136,8 +149,7 @@ def _check_frames(num_samples: int, frames: int, spec: dict[str, Any]) -> str | 
 def _check_meta(
     sample: Sample, spec: dict[str, Any], layout: Layout, planned: Input | None
 ) -> str | None:
-    """Against the planned row: the same fields everywhere, the same values. Scores of a pair are
-    measurements; that they are there, and numbers, is all that is known of them here."""
+    """Against the planned row: the same fields everywhere, the same values, but for scores."""
     if planned is None:
         return "no row of the plan has this key"
     rate = spec["extractor"].get("sample_rate")
@@ -157,16 +169,22 @@ def _check_meta(
         elif durations is not None:
             fields["seconds"] = int(durations.sum(dtype=np.int64)) / spec["frame_rate"]
         due |= {layout.field(part, name): value for name, value in fields.items()}
-    meta = dict(sample.meta)
-    if layout == PAIRS and not _are_scores(meta.pop("scores", None)):
-        return "its scores are not the eight numbers from 0 to 1"
+    meta = {key: value for key, value in sample.meta.items() if key != "scores"}
     wrong = [key for key in due.keys() | meta.keys() if due.get(key) != meta.get(key)]
     return f"{', '.join(sorted(wrong))} not as planned" if wrong else None
 
 
-def _are_scores(scores: Any) -> bool:
-    return (
-        isinstance(scores, dict)
-        and set(scores) == set(SCORES)
-        and all(type(score) is float and 0 <= score <= 1.000001 for score in scores.values())
-    )
+def _check_scores(scores: Any, due: dict[str, dict[str, Any]]) -> str | None:
+    """Scores are measurements: that they are there, numbers, and within the filters' bounds is all
+    that is known of them here."""
+    if not due:
+        return None if scores is None else "it has scores, and no filter asked for any"
+    if not isinstance(scores, dict) or set(scores) != set(due):
+        return f"its scores are not {', '.join(due)}"
+    for name, rule in due.items():
+        value = scores[name]
+        if type(value) is not float or not math.isfinite(value):
+            return f"its score {name} is {value!r}, no fraction"
+        if not keeps(value, rule):
+            return f"its score {name} is {value:g}, which its filter drops"
+    return None

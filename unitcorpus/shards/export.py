@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from numpy.typing import NDArray
 
+from unitcorpus.shards.format import DamagedError
 from unitcorpus.shards.layout import CONTRASTS, PAIRS, Layout
 from unitcorpus.shards.reader import Corpus, Sample
 
@@ -65,6 +66,9 @@ def export(corpus: Corpus, format: str, split: str | None, stream: IO[bytes]) ->
     convert, layout = EXPORTS[format], corpus.layout
     count = 0
     for count, sample in enumerate(corpus.samples(split), 1):  # noqa: B007 - the count is the result
-        line = json.dumps(convert(sample, layout), ensure_ascii=False)
+        try:
+            line = json.dumps(convert(sample, layout), ensure_ascii=False)
+        except (KeyError, TypeError) as error:
+            raise DamagedError(f"sample {sample.key} has no field {error}") from None
         stream.write(line.encode() + b"\n")
     return count

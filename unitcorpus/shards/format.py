@@ -19,8 +19,11 @@ from unitcorpus.errors import UnitcorpusError
 FORMAT = 1
 """Version of the format and of everything that decides bytes; in every plan fingerprint."""
 
-MAX_JSON = 1 << 30
-"""Bytes: a JSON file above this is refused before it is parsed."""
+MAX_JSON = 1 << 28
+"""Bytes: a JSON file above this is refused before it is read."""
+
+MAX_META = 1 << 24
+"""Bytes: so is the JSON of a sample, before it is parsed."""
 
 
 class DamagedError(UnitcorpusError):
@@ -77,6 +80,8 @@ def unseal(data: bytes, name: str) -> dict[str, Any]:
 def read_sealed(path: Path) -> dict[str, Any]:
     """Reads and unseals a file. Raises DamagedError, also where it is missing."""
     try:
+        if (size := path.stat().st_size) > MAX_JSON:
+            raise DamagedError(f"{path.name} has {size} bytes: too large to be ours")
         data = path.read_bytes()
     except FileNotFoundError:
         raise DamagedError(f"{path.name} is missing") from None
@@ -109,6 +114,7 @@ def read_npy(data: bytes | memoryview, dtype: str) -> NDArray[Any]:
     if (
         not header.startswith(expected)
         or not count.isdigit()
+        or len(count) > 12
         or rest.rstrip() not in (b"), }", b")}")
     ):
         raise DamagedError(f"not a one-dimensional .npy array of {dtype}")

@@ -3,7 +3,8 @@
 Columns: key, id; `voice` (a voice to speak with, or a speaker's name) and `group`, where there is
 one; and of each part `text`, `units` and `durations` where units were published, `audio` (a path
 below the source's) and `audio_bytes` where it was recorded, with `start` and `end` in seconds where
-only a stretch of the file is meant. Several parts carry their name before the column's.
+only a stretch of the file is meant, and `offset` in bytes where it is a member of an archive.
+Several parts carry their name before the column's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from numpy.typing import NDArray
 from unitcorpus.shards.format import DamagedError
 from unitcorpus.shards.layout import Layout
 
+MAX_INPUT = 1 << 33
+MAX_ROWS = 1_000_000
+"""Bytes, uncompressed, and rows of an input: a file that claims more is refused unread."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
@@ -32,6 +37,7 @@ class PlannedPart:
     audio_bytes: int = 0
     start: float | None = None
     end: float | None = None
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,7 @@ def input_bytes(rows: list[dict[str, Any]], layout: Layout) -> bytes:
         "audio_bytes": pa.int64(),
         "start": pa.float64(),
         "end": pa.float64(),
+        "offset": pa.int64(),
     }
     for part in layout.parts:
         types |= {layout.field(part, name): kind for name, kind in of_part.items()}
@@ -98,9 +105,15 @@ def read_inputs(root: Path, shard: str, layout: Layout) -> list[Input]:
 
     path = input_path(root, shard)
     try:
-        return [_input(row, layout) for row in pq.read_table(path).to_pylist()]
-    except (OSError, pa.ArrowException, TypeError, KeyError) as error:
-        raise DamagedError(f"plan/inputs/{path.name} cannot be read: {error}") from None
+        with pq.ParquetFile(path) as file:
+            groups = range(file.metadata.num_row_groups)
+            size = sum(file.metadata.row_group(n).total_byte_size for n in groups)
+            if size > MAX_INPUT or file.metadata.num_rows > MAX_ROWS:
+                raise DamagedError(f"plan/inputs/{path.name} is too large to be ours")
+            return [_input(row, layout) for row in file.read().to_pylist()]
+    except (OSError, pa.ArrowException, TypeError, LookupError, ValueError, OverflowError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise DamagedError(f"plan/inputs/{path.name} cannot be read: {said}") from None
 
 
 def _input(row: dict[str, Any], layout: Layout) -> Input:
@@ -118,4 +131,5 @@ def _part(row: dict[str, Any], layout: Layout, part: str) -> PlannedPart:
         row.get(layout.field(part, "audio_bytes"), 0),
         row.get(layout.field(part, "start")),
         row.get(layout.field(part, "end")),
+        row.get(layout.field(part, "offset")),
     )

@@ -57,4 +57,29 @@ SCORES = tuple(
 )
 """What is stored of every pair, in 0..1."""
 
+OF_PAIRS = ("entropy", "longest_run", "silence", "clipping", "word_errors")
+"""Measures that are stored with a pair where a filter asks for them; of the others its scores and
+lengths tell."""
+
+
+def stored_scores(layout: Layout, filters: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The names of a sample's scores, and of each the bounds that it keeps, by the `filters` of a
+    recorded recipe; empty: it has no scores."""
+    rules = {name: rule for name, rule in filters.items() if rule is not None}
+    if layout == PAIRS:
+        own = {name: rule for name, rule in rules.items() if rule["measure"] in OF_PAIRS}
+        return {name: {"min": 0, "max": 1.000001} for name in SCORES} | own
+    return rules
+
+
+def keeps(value: float, rule: dict[str, Any]) -> bool:
+    """Whether a value is within the bounds of a recorded filter."""
+    low, high, below = (rule.get(key) for key in ("min", "max", "below"))
+    return (
+        (low is None or value >= low)
+        and (high is None or value <= high)
+        and (below is None or value < below)
+    )
+
+
 LAYOUTS = {layout.kind: layout for layout in (UTTERANCES, PAIRS, CONTRASTS)}

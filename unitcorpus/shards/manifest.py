@@ -36,7 +36,8 @@ def index(plan: dict[str, Any], receipts: list[Receipt]) -> dict[str, Any]:
 
 def manifest(plan: dict[str, Any], receipts: list[Receipt], root: Path) -> dict[str, Any]:
     """The content of corpus.json: of plan.json, of the receipts in the plan's order, and of the
-    files of FILES that lie in `root`. A cleaned corpus says what it was made from in `cleaned`."""
+    files of FILES that lie in `root`. A cleaned corpus says what it was made from in `cleaned`,
+    one whose filters compare transcripts who wrote them in `asr`."""
     names = FILES if "codebook" in plan["units"] else FILES[:-1]
     rejected: Counter[str] = Counter(plan["rejected"])
     for receipt in receipts:
@@ -53,7 +54,7 @@ def manifest(plan: dict[str, Any], receipts: list[Receipt], root: Path) -> dict[
         "splits": {split: _totals(plan["units"], split, receipts) for split in splits},
         "rejected": dict(sorted(rejected.items())),
         "files": {name: _mark(root / name) for name in names},
-        **{name: plan[name] for name in ("cleaned",) if name in plan},
+        **{name: plan[name] for name in ("asr", "cleaned") if name in plan},
     }
 
 

@@ -13,8 +13,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from unitcorpus.errors import UnitcorpusError
+from unitcorpus.shards.store import Store, folder_of, is_url
 
 LARGE = ("data", "audio")
+
+MAX_SMALL = 1 << 30
+"""Bytes: what is not a shard has no more, or is not fetched."""
 
 
 class Files(Protocol):
@@ -45,21 +49,20 @@ class RemoteFiles:
     """A corpus at an fsspec URL, mirrored into `root`."""
 
     def __init__(self, url: str, root: Path) -> None:
-        import fsspec
-
         self.root = root
-        self._system, top = fsspec.core.url_to_fs(url.rstrip("/"))
-        top = top.rstrip("/")
-        found = [str(path) for path in self._system.find(top)]
-        self._remote = {path[len(top) + 1 :]: path for path in found}
-        for name in self._remote:
-            if name.split("/")[0] not in LARGE:
-                self._fetch(name)
+        self._store = Store(url)
+        self._sizes = self._store.sizes()
+        for name, size in self._sizes.items():
+            if name.split("/")[0] in LARGE:
+                continue
+            if size > MAX_SMALL:
+                raise UnitcorpusError(f"{url}/{name} has {size} bytes: too large to be ours")
+            self._fetch(name)
 
     def names(self, folder: str) -> list[str]:
         inside = {
             name.removeprefix(f"{folder}/").split("/")[0]
-            for name in self._remote
+            for name in self._sizes
             if name.startswith(f"{folder}/")
         }
         return sorted(inside)
@@ -75,24 +78,16 @@ class RemoteFiles:
 
     def _fetch(self, name: str) -> Path:
         target = self.root / name
-        if name in self._remote:
-            if ".." in Path(name).parts:
-                raise UnitcorpusError(f"{name}: a name that leads out of the corpus")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._system.get_file(self._remote[name], str(target))
+        if name in self._sizes:
+            self._store.fetch(name, target)
         return target
 
 
 @contextmanager
 def files_of(root: Path | str) -> Iterator[Files]:
     """The files of a corpus in a folder or at an fsspec URL. Raises UnitcorpusError."""
-    if "://" not in str(root):
-        yield LocalFiles(Path(root).expanduser())
+    if not is_url(root):
+        yield LocalFiles(folder_of(root))
         return
-    with TemporaryDirectory(prefix="unitcorpus-verify-") as folder:
-        try:
-            files = RemoteFiles(str(root), Path(folder))
-        except (ValueError, ImportError, OSError) as error:
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise UnitcorpusError(f"cannot read {root}: {said}") from None
-        yield files
+    with TemporaryDirectory(prefix="unitcorpus-") as folder:
+        yield RemoteFiles(str(root), Path(folder))

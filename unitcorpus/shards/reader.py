@@ -25,8 +25,18 @@ from numpy.typing import NDArray
 
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.shards import tar
-from unitcorpus.shards.format import FORMAT, DamagedError, read_npy, shard_of, unseal
+from unitcorpus.shards.format import (
+    FORMAT,
+    MAX_JSON,
+    MAX_META,
+    DamagedError,
+    read_npy,
+    shard_of,
+    unseal,
+)
 from unitcorpus.shards.layout import LAYOUTS, Layout
+from unitcorpus.shards.schema import check_corpus, check_index
+from unitcorpus.shards.store import Store, folder_of, is_url
 
 
 @dataclass(frozen=True)
@@ -61,9 +71,12 @@ class Sample:
     @cached_property
     def meta(self) -> dict[str, Any]:
         """The fields of KEY.json: id, text, voice, …"""
+        member = self._member("json")
+        if len(member) > MAX_META:
+            raise DamagedError(f"sample {self.key}: its JSON has {len(member)} bytes: too large")
         try:
-            value = json.loads(bytes(self._member("json")))
-        except ValueError:
+            value = json.loads(bytes(member))
+        except (ValueError, RecursionError):
             raise DamagedError(f"sample {self.key}: its JSON cannot be read") from None
         if not isinstance(value, dict):
             raise DamagedError(f"sample {self.key}: its JSON is not an object")
@@ -80,12 +93,13 @@ class Corpus:
     """A finished corpus. `info` is the content of corpus.json; nothing else is read until asked."""
 
     def __init__(self, root: Path | str) -> None:
-        self._files = _Local(Path(root)) if "://" not in str(root) else _Remote(str(root))
+        self._files = _Remote(str(root)) if is_url(root) else _Local(folder_of(root))
         self.info = self._sealed("corpus.json")
         if self.info.get("format") != FORMAT:
             raise UnitcorpusError(
                 f"{root} is of format {self.info.get('format')}; this version reads {FORMAT}"
             )
+        check_corpus(self.info)
         self._recent: dict[str, dict[str, dict[str, memoryview]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -113,7 +127,7 @@ class Corpus:
     @cached_property
     def index(self) -> list[dict[str, Any]]:
         """The shards: {url, nsamples, filesize, sha256} each, in order."""
-        return list(self._sealed("index.json")["shardlist"])
+        return check_index(self._sealed("index.json"))
 
     def __len__(self) -> int:
         return sum(int(split["samples"]) for split in self.info["splits"].values())
@@ -167,12 +181,15 @@ class Corpus:
         return frozenset(self.shards())
 
     def _sealed(self, name: str) -> dict[str, Any]:
-        return unseal(bytes(self._files.read(name)), name)
+        data = self._files.read(name)
+        if len(data) > MAX_JSON:
+            raise DamagedError(f"{name} has {len(data)} bytes: too large to be ours")
+        return unseal(bytes(data), name)
 
 
 class _Local:
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser()
+        self.root = root
 
     def read(self, name: str) -> memoryview:
         """A file's content, mapped into memory rather than read."""
@@ -190,19 +207,14 @@ class _Local:
 
 class _Remote:
     def __init__(self, root: str) -> None:
-        import fsspec
-
-        self.root = root.rstrip("/")
-        try:
-            self.system, self.path = fsspec.core.url_to_fs(self.root)
-        except (ValueError, ImportError) as error:
-            raise UnitcorpusError(f"cannot open {self.root}: {error}") from None
+        self.store = Store(root)
 
     def read(self, name: str) -> memoryview:
+        limit = None if name.endswith(".tar") else MAX_JSON
         try:
-            return memoryview(self.system.cat_file(f"{self.path}/{name}"))
+            return memoryview(self.store.read(name, limit))
         except FileNotFoundError:
-            raise _missing(self.root, name) from None
+            raise _missing(self.store.url, name) from None
 
 
 def _missing(root: str, name: str) -> UnitcorpusError:

@@ -6,6 +6,7 @@ the data, the rejects and the input. A build skips every shard whose receipt hol
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,40 @@ def read_receipt(root: Path, shard: str) -> Receipt:
     try:
         for key in ("data", "rejects", "audio"):
             value[key] = FileMark(**value[key]) if value[key] else None
-        return Receipt(**value)
-    except (TypeError, KeyError, AttributeError):
+        receipt = Receipt(**value)
+        check_receipt(receipt)
+    except (TypeError, KeyError, AttributeError, DamagedError):
         raise DamagedError(f"{name} is not a receipt of this version") from None
+    return receipt
 
 
-def committed(root: Path, shard: str, plan: str) -> Receipt | None:
-    """The receipt of a shard, if it is of this plan and its files are there with the right size."""
+def check_receipt(receipt: Receipt) -> None:
+    """Raises DamagedError where a field is not of its type."""
+    marks = [mark for mark in (receipt.data, receipt.rejects, receipt.audio) if mark is not None]
+    counts = [receipt.samples, receipt.num_samples, receipt.frames, receipt.units]
+    counts += [*(mark.bytes for mark in marks), *receipt.rejected.values()]
+    counts += [] if receipt.segments is None else receipt.segments
+    words = [receipt.shard, receipt.split, receipt.plan, receipt.unit_spec, receipt.input]
+    words += [*(mark.sha256 for mark in marks), *receipt.rejected, *receipt.timings]
+    sound = (
+        receipt.data is not None
+        and receipt.rejects is not None
+        and all(type(count) is int and count >= 0 for count in counts)
+        and all(isinstance(word, str) for word in words)
+        and all(type(seconds) in (int, float) for seconds in receipt.timings.values())
+        and isinstance(receipt.run, dict)
+    )
+    if not sound:
+        raise DamagedError("a field is not of its type")
+
+
+def committed(
+    root: Path, shard: str, plan: str, size: Callable[[str], int | None] | None = None
+) -> Receipt | None:
+    """The receipt of a shard, if it is of this plan and its files are there with the right size.
+
+    `size` gives the bytes of a file by its name, or None, where the files are not in `root`.
+    """
     try:
         receipt = read_receipt(root, shard)
     except DamagedError:
@@ -98,9 +126,10 @@ def committed(root: Path, shard: str, plan: str) -> Receipt | None:
         return None
     for path, mark in marked_files(root, receipt):
         try:
-            if path.stat().st_size != mark.bytes:
-                return None
+            found = path.stat().st_size if size is None else size(f"{path.parent.name}/{path.name}")
         except OSError:
+            return None
+        if found != mark.bytes:
             return None
     return receipt
 

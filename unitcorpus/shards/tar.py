@@ -6,6 +6,7 @@ regular files with plain names; anything else (links, devices, paths that lead o
 
 from __future__ import annotations
 
+import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from typing import IO
@@ -14,6 +15,10 @@ from unitcorpus.shards.format import DamagedError
 
 BLOCK = 512
 RECORD = 20 * BLOCK
+
+NAME = re.compile(rb"[^./\\\x00-\x1f\x7f-\xff]+\.[^/\\\x00-\x1f\x7f-\xff]*")
+"""A key and a member's name: nothing that leads anywhere, nothing that a terminal obeys."""
+SIZE = re.compile(rb"[0-7]{11}[\0 ]")
 
 
 def header(name: str, size: int) -> bytes:
@@ -70,10 +75,9 @@ def _members(view: memoryview) -> Iterator[tuple[str, int, int]]:
             return
         name = _name(head, position)
         start = position + BLOCK
-        try:
-            stop = start + int(head[124:135], 8)
-        except ValueError:
-            raise DamagedError(f"not a tar header at byte {position}") from None
+        if not SIZE.fullmatch(head[124:136]):  # int() would take a minus too
+            raise DamagedError(f"not a tar header at byte {position}")
+        stop = start + int(head[124:135], 8)
         if stop > size:
             raise DamagedError(f"the archive ends inside {name}")
         yield name, start, stop
@@ -86,9 +90,6 @@ def _name(head: bytes, position: int) -> str:
     if head[257:263] != b"ustar\0" or head[156:157] != b"0" or head[345]:
         raise DamagedError(f"byte {position}: not a regular file in USTAR format")
     name = head[: head.index(0)] if 0 in head[:100] else head[:100]
-    if b"/" in name or b"\\" in name or b"." not in name[1:]:
+    if not NAME.fullmatch(name):
         raise DamagedError(f"byte {position}: the name {name!r} is not a sample's")
-    try:
-        return name.decode("ascii")
-    except UnicodeDecodeError:
-        raise DamagedError(f"byte {position}: the name {name!r} is not a sample's") from None
+    return name.decode("ascii")

@@ -19,8 +19,9 @@ from unitcorpus.shards.manifest import index, manifest
 from unitcorpus.shards.mirror import Files, files_of
 from unitcorpus.shards.reader import Corpus, open_corpus
 from unitcorpus.shards.receipt import Receipt, check_mark, marked_files, read_receipt
+from unitcorpus.shards.schema import read_plan_file
 
-FOREIGN = (KeyError, TypeError, ValueError, AttributeError)
+FOREIGN = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RecursionError)
 """What reading a field raises in a file that is sealed, but not by us."""
 
 
@@ -38,7 +39,7 @@ def verify(root: Path | str, tick: Callable[[int, int], None] = lambda *_: None)
 def _problems(files: Files, corpus: Corpus, tick: Callable[[int, int], None]) -> Iterator[str]:
     root = files.root
     try:
-        plan = read_sealed(root / "plan" / "plan.json")
+        plan = read_plan_file(root)
         shards = plan["shards"]
         yield from check_plan(root, plan)
         receipts = []
@@ -103,7 +104,8 @@ def check_one(
         ]
         if not problems:
             layout = LAYOUTS[plan["layout"]["kind"]]
-            problems += check_shard(root, plan["units"], layout, receipt)
+            filters = plan["recipe"]["filters"]
+            problems += check_shard(root, plan["units"], layout, receipt, filters)
     except DamagedError as error:
         return [*problems, f"shard {name}: {error}"], None
     except FOREIGN as error:

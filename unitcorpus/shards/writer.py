@@ -20,11 +20,13 @@ class AtomicFile:
     """A file that appears under its name only when the block ends without an error.
 
     `sha256` and `size` (bytes) are those of the content. The temporary name is of this writer
-    alone, so that two writers of the same file never share one.
+    alone, so that two writers of the same file never share one, and a link that somebody put there
+    is never followed; a link at the name itself is replaced. `durable`: also after a power cut.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, durable: bool = True) -> None:
         self.path = path
+        self._durable = durable
         self.size = 0
         self._hash = sha256()
         self._temporary = path.with_name(f".{path.name}{TEMPORARY}{secrets.token_hex(4)}")
@@ -53,18 +55,20 @@ class AtomicFile:
         try:
             if error is None:
                 self._stream.flush()
-                os.fsync(self._stream.fileno())
+                if self._durable:
+                    os.fsync(self._stream.fileno())
             self._stream.close()
             if error is None:
                 self._temporary.replace(self.path)
-                sync_folder(self.path.parent)
+                if self._durable:
+                    sync_folder(self.path.parent)
         finally:
             self._temporary.unlink(missing_ok=True)
 
 
-def write_atomic(path: Path, data: bytes) -> str:
+def write_atomic(path: Path, data: bytes, durable: bool = True) -> str:
     """Writes a small file whole; returns the sha256 of `data`."""
-    with AtomicFile(path) as file:
+    with AtomicFile(path, durable) as file:
         file.write(data)
     return file.sha256
 

@@ -33,7 +33,8 @@ class Part:
     their `durations` or None), or a recording.
 
     `audio` is a path below the source's folder, with `/` on every system, `audio_bytes` the size of
-    the file there, `start` and `end` in seconds what is meant of it (None: all of it).
+    the file there, `start` and `end` in seconds what is meant of it (None: all of it). Of a member
+    of an archive `audio` is archive/member, and `offset` where its bytes begin in the archive.
     """
 
     text: str = ""
@@ -43,6 +44,7 @@ class Part:
     audio_bytes: int = 0
     start: float | None = None
     end: float | None = None
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

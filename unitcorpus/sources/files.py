@@ -19,6 +19,9 @@ from typing import IO, Any
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.sources.base import BadRow
 
+MAX_LINE = 1 << 26
+"""Bytes of a line: a small compressed file may unfold to one that no memory holds."""
+
 _CHUNK = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 
@@ -111,7 +114,14 @@ def lines(path: str) -> Iterator[tuple[int, bytes]]:
         opened(path) as raw,
         COMPRESSIONS[compression](raw) if compression else nullcontext(raw) as data,
     ):
-        for number, line in enumerate(data, start=1):
+        number = 0
+        while line := data.readline(MAX_LINE + 1):
+            number += 1
+            if len(line) > MAX_LINE:
+                raise UnitcorpusError(
+                    f"{path}, line {number} has more than {MAX_LINE >> 20} MiB: this is no file of "
+                    "a row a line"
+                )
             yield number, line.removeprefix(_BOM) if number == 1 else line
 
 

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from unitcorpus.errors import Reject, UnitcorpusError
+from unitcorpus.errors import NO_MEMORY, Reject, UnitcorpusError
 from unitcorpus.recipe.models import KokoroSpeech
 from unitcorpus.seeds import seed_of
 from unitcorpus.speech.base import Utterance
@@ -167,7 +167,7 @@ def machine_failed(error: RuntimeError) -> bool:
     import torch
 
     failures = (torch.OutOfMemoryError, torch.AcceleratorError)
-    return isinstance(error, failures) or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, failures) or any(sign in str(error) for sign in NO_MEMORY)
 
 
 def language_of(section: KokoroSpeech, voice: str) -> str:

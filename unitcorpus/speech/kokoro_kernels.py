@@ -84,6 +84,9 @@ def kernels(half: torch.dtype | None, compile: bool) -> Kernels:
 
     if not compile:
         return Kernels(half=half)
+    # Beyond eight variants of a function (dtype, layout, one item or several, padded or not) torch
+    # would go back to running it as it is.
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     return Kernels(torch.compile(adain, dynamic=True), torch.compile(snake, dynamic=True), half)
 
 

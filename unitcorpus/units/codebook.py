@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
@@ -142,7 +143,7 @@ def _read_npy(data: bytes, name: str) -> NDArray[Any]:
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, fortran, dtype = read_header(stream)
-    except (ValueError, KeyError) as error:
+    except Exception as error:  # numpy's parser raises what Python's does, and more
         raise UnitcorpusError(f"codebook {name} is not a .npy of one plain matrix") from error
     _check_shape(shape, dtype, name)
     size = len(data) - stream.tell()
@@ -190,7 +191,10 @@ def _local(where: str) -> Path:
 
 def _read(path: Path, name: str) -> bytes:
     try:
-        size = path.stat().st_size
+        found = path.stat()
+        size = found.st_size
+        if not stat.S_ISREG(found.st_mode):
+            raise UnitcorpusError(f"codebook {name} is not a file")
         if size > MAX_BYTES:
             raise UnitcorpusError(f"codebook {name} has {size} bytes; {MAX_BYTES} is the most")
         return path.read_bytes()

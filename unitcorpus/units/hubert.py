@@ -142,6 +142,7 @@ def _load_model(section: HubertUnits, revision: str) -> Any:
                 attn_implementation="sdpa",
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
+                trust_remote_code=False,
             )
     except Exception as error:  # a damaged file may raise anything
         raise UnitcorpusError(

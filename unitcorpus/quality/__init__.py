@@ -1,0 +1,1 @@
+"""What is measured of utterances, and the filters that decide by it which of them are kept."""
