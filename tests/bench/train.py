@@ -8,7 +8,9 @@ padded: Trainer, batches of 8 random chunks of at most 1,024 tokens, as publishe
 longest. flattened: Trainer with DataCollatorWithFlattening. ours: `slam_model.loop`, flat packs.
 All have as many tokens in a step, AdamW, clipping, one process; the three take turns, so that a
 slow minute hits all. Useful tokens are those that are no padding; the first step of each run is not
-timed. With --gpu the model is Qwen2.5-0.5B's (random weights) in bfloat16.
+timed. Rates are by the clock and by the processor's time, which other work on the machine disturbs
+less (one thread; on a GPU it says nothing). With --gpu the model is Qwen2.5-0.5B's (random weights)
+in bfloat16.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from transformers import (
     AutoModelForCausalLM,
     DataCollatorWithFlattening,
     PreTrainedModel,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -112,11 +115,26 @@ def lengths_of(tokens: Tokens) -> NDArray[np.int32]:
     return chunk_table(tokens.offsets, CONTEXT)[1]
 
 
+@dataclass(frozen=True)
+class Rate:
+    """What a run took: useful tokens, FLOPs, seconds by the clock and of the processor."""
+
+    tokens: int
+    flops: float
+    seconds: NDArray[np.float64]
+
+
+def now() -> NDArray[np.float64]:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return np.array([time.perf_counter(), time.process_time()])
+
+
 # --- ours --------------------------------------------------------------------------------------
 
 
-def ours(setting: Setting, tokens: Tokens, folder: Path) -> tuple[float, float]:
-    """(useful tokens a second, FLOP/s) of the trainer's steps."""
+def ours(setting: Setting, tokens: Tokens, folder: Path, seed: int) -> Rate:
+    """The trainer's steps."""
     recipe = TrainRecipe.model_validate(
         {
             "name": "bench",
@@ -128,6 +146,7 @@ def ours(setting: Setting, tokens: Tokens, folder: Path) -> tuple[float, float]:
             },
             "optim": {"lr": 1e-4},
             "budget": {"steps": setting.steps + 1},
+            "seed": seed,
         }
     )
     accelerator = Accelerator(cpu=not setting.bf16)
@@ -145,10 +164,9 @@ def ours(setting: Setting, tokens: Tokens, folder: Path) -> tuple[float, float]:
         {},
     )
     update(run)
-    start = time.perf_counter()
+    start = now()
     steps = [update(run) for _ in range(setting.steps)]
-    seconds = time.perf_counter() - start
-    return sum(s.tokens for s in steps) / seconds, sum(s.flops for s in steps) / seconds
+    return Rate(sum(s.tokens for s in steps), sum(s.flops for s in steps), now() - start)
 
 
 # --- transformers' Trainer ---------------------------------------------------------------------
@@ -158,12 +176,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     """The time at the end of every step."""
 
     def __init__(self) -> None:
-        self.ends: list[float] = []
+        self.ends: list[NDArray[np.float64]] = []
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.ends.append(time.perf_counter())
+        self.ends.append(now())
 
 
 class Padded:
@@ -178,9 +194,13 @@ class Padded:
 
 
 def theirs(
-    collator: Callable[[list[dict[str, Any]]], Any], setting: Setting, tokens: Tokens, folder: Path
-) -> tuple[float, float]:
-    """(useful tokens a second, FLOP/s) of Trainer with a collator."""
+    collator: Callable[[list[dict[str, Any]]], Any],
+    setting: Setting,
+    tokens: Tokens,
+    folder: Path,
+    seed: int,
+) -> Rate:
+    """The steps of Trainer with a collator."""
     sizes: list[list[int]] = []
 
     def collate(rows: list[dict[str, Any]]) -> Any:
@@ -206,16 +226,19 @@ def theirs(
         report_to=[],
         disable_tqdm=True,
         logging_strategy="no",
+        seed=seed,
     )
     rows = Dataset.from_list([{"input_ids": chunk} for chunk in chunks(tokens)])
-    Trainer(model, arguments, collate, rows, callbacks=[watch]).train()
+    trainer = Trainer(model, arguments, collate, rows, callbacks=[watch])
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
     of_step = [
         np.concatenate(sizes[i : i + setting.accumulation])
         for i in range(0, (setting.steps + 1) * setting.accumulation, setting.accumulation)
     ]
     timed = np.concatenate(of_step[1:])
     seconds = watch.ends[-1] - watch.ends[0]
-    return float(timed.sum()) / seconds, Flops(model).of(timed) / seconds
+    return Rate(int(timed.sum()), Flops(model).of(timed), seconds)
 
 
 def chunks(tokens: Tokens) -> list[list[int]]:
@@ -226,9 +249,9 @@ def chunks(tokens: Tokens) -> list[list[int]]:
 
 # --- the comparison ----------------------------------------------------------------------------
 
-WAYS: dict[str, Callable[[Setting, Tokens, Path], tuple[float, float]]] = {
-    "padded": lambda s, t, f: theirs(Padded(), s, t, f),
-    "flattened": lambda s, t, f: theirs(flattened(), s, t, f),
+WAYS: dict[str, Callable[[Setting, Tokens, Path, int], Rate]] = {
+    "padded": lambda *of: theirs(Padded(), *of),
+    "flattened": lambda *of: theirs(flattened(), *of),
     "ours": ours,
 }
 
@@ -238,31 +261,44 @@ def flattened() -> Any:
 
 
 def measure(setting: Setting, data: Sequence[Path], rounds: int) -> dict[str, Any]:
-    rates: dict[str, list[float]] = {way: [] for way in WAYS}
-    flops: dict[str, list[float]] = {way: [] for way in WAYS}
+    runs: dict[str, list[Rate]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as name:
         tokens = make_tokens(data, Path(name))
         for number in range(rounds):
             for way, run in WAYS.items():
-                rate, pace = run(setting, tokens, Path(name) / f"{way}{number}")
-                rates[way].append(rate)
-                flops[way].append(pace)
-    peak = peak_flops(torch.device("cuda" if setting.bf16 else "cpu"))
+                runs[way].append(run(setting, tokens, Path(name) / f"{way}{number}", number))
     lengths = lengths_of(tokens)
     found: dict[str, Any] = {
         "chunks": len(lengths),
         "mean chunk": float(lengths.mean()),
         "padded batches are full to": fill(lengths),
+        "by the clock": compared(runs, 0),
     }
-    found |= {way: spread(values) for way, values in rates.items()}
+    if setting.bf16:
+        return found | utilisation(setting, tokens, runs)
+    return found | {"of the processor": compared(runs, 1)}
+
+
+def compared(runs: dict[str, list[Rate]], clock: int) -> dict[str, Any]:
+    """Tokens a second of each way, and ours over theirs, round by round."""
+    rates = {way: [one.tokens / one.seconds[clock] for one in of] for way, of in runs.items()}
+    found: dict[str, Any] = {way: spread(values) for way, values in rates.items()}
     for way in ("padded", "flattened"):
         pairs = zip(rates["ours"], rates[way], strict=True)
         found[f"ours / {way}"] = spread([a / b for a, b in pairs])
-    if peak:
-        found["mfu"] = {way: statistics.median(pace) / peak for way, pace in flops.items()}
-        step = tokens_per_step(setting, tokens) / statistics.median(rates["ours"])
-        found["steps in 23.5 hours"] = int(23.5 * 3600 / step)
     return found
+
+
+def utilisation(setting: Setting, tokens: Tokens, runs: dict[str, list[Rate]]) -> dict[str, Any]:
+    """The share of the GPU's peak that each way uses, and the steps that ours makes in a day."""
+    rate = statistics.median(one.tokens / one.seconds[0] for one in runs["ours"])
+    steps = int(23.5 * 3600 * rate / tokens_per_step(setting, tokens))
+    peak = peak_flops(torch.device("cuda"))
+    if not peak:
+        return {"steps in 23.5 hours": steps}
+    pace = {w: statistics.median(r.flops / r.seconds[0] for r in of) for w, of in runs.items()}
+    mfu = {way: value / peak for way, value in pace.items()}
+    return {"mfu": mfu, "steps in 23.5 hours": steps}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
