@@ -116,14 +116,37 @@ def plan(
     measure: Annotated[
         int, typer.Option(min=1, help="Rows to build, and forget, for the estimate.")
     ] = 8,
+    tokens: Annotated[
+        float | None, typer.Option(min=1, help="Of a mixture: the tokens to be trained on.")
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0.001, help="In place of tokens. Default: 23.5.")
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(min=1, help="Tokens a second of the training. Default: as published.")
+    ] = 16_550,
     device: Device = "auto",
 ) -> None:
-    """What a build would make and cost: rows, hours, units, bytes, time. Writes nothing.
+    """What a build would make and cost: rows, hours, units, bytes, time; of a mixture what it
+    holds, and how far that goes. Writes nothing.
 
     Example: unitcorpus plan demo/stinystories --set source.path=stories.jsonl
     """
     from unitcorpus.build.estimate import estimate
+    from unitcorpus.recipe.mixture import is_mixture, load_mixture
 
+    if is_mixture(recipe):
+        from unitcorpus.cli.mixture import plan_mixture
+
+        if limit is not None:
+            raise UnitcorpusError("--limit is for recipes: a mixture has no rows of its own")
+        if tokens is not None and hours is not None:
+            raise UnitcorpusError("give --tokens or --hours, not both")
+        mixture = load_mixture(recipe, settings or ())
+        print(plan_mixture(mixture, (tokens, hours, speed), measure, read_device(device)))
+        return
+    if tokens is not None or hours is not None:
+        raise UnitcorpusError(f"--tokens and --hours are for mixtures, and {recipe} is none")
     resolved = read_recipe(recipe, settings, limit)
     target = read_device(device)
     with Counter() as counter:
@@ -135,7 +158,7 @@ def plan(
     print(f"left out  {dropped}")
     print(f"shards    {len(found.plan.shards):,} of up to {resolved.shards.samples:,} samples")
     print(f"from {found.measured} rows built on {target}, about")
-    hours = f"{found.hours:,.2f} hours, " if found.hours else ""
-    print(f"speech    {hours}{found.units:,} units")
+    length = f"{found.hours:,.2f} hours, " if found.hours else ""
+    print(f"speech    {length}{found.units:,} units")
     print(f"on disk   {found.bytes / 1e6:,.1f} MB of shards")
     print(f"work      {duration(found.work_hours * 3600)} on one worker")

@@ -45,6 +45,11 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return load_section(Recipe, name, overrides)
 
 
+def recipe_keys(name: str) -> set[str]:
+    """The keys of the YAML file `name`, which tell what it is a recipe of."""
+    return set(_read_yaml(_find(name, Recipe)))
+
+
 def load_section(model: type[S], name: str, overrides: Sequence[str] = ()) -> S:
     """The recipe `name` as a `model`, with `a.b=c` overrides applied.
 
@@ -78,7 +83,7 @@ def _find(name: str, model: type[Section]) -> Path:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text("utf-8"))
+        data = yaml.load(path.read_text("utf-8"), _Once)
     except (OSError, UnicodeDecodeError) as error:
         raise UnitcorpusError(f"cannot read the recipe {path.name}: {error}") from None
     except yaml.YAMLError as error:
@@ -91,6 +96,21 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UnitcorpusError(f"recipe {path.name} holds no keys")
     return data
+
+
+class _Once(yaml.SafeLoader):
+    """Safe, and refuses a key that stands twice in a mapping, of which YAML keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key '{key.value}' stands there twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
