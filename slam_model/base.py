@@ -29,13 +29,15 @@ MOBILELLM = "mobilellm"
 @dataclass(frozen=True)
 class Base:
     """`weights` is what to load the weights from, or None where they are to be random; `prefix`
-    stands before each weight's name; `of_units` says whether its tokens are units already."""
+    stands before each weight's name; `of_units` says whether its tokens are units already, and
+    `unit_spec` which, where that was recorded (slam_model.model puts it into config.json)."""
 
     name: str
     config: PretrainedConfig
     weights: str | None
     prefix: str
     of_units: bool
+    unit_spec: dict[str, Any] | None
 
 
 def shipped() -> dict[str, dict[str, Any]]:
@@ -77,7 +79,7 @@ def _base(name: str, raw: dict[str, Any], weights: str | None) -> Base:
         raise UnitcorpusError(f"{name}: transformers has no model of type '{kind}'{known}")
     unwanted = ("model_type", "architectures", "auto_map", "dtype", "torch_dtype")
     config = CONFIG_MAPPING[kind](**{k: v for k, v in raw.items() if k not in unwanted})
-    return Base(name, config, weights, prefix, of_units)
+    return Base(name, config, weights, prefix, of_units, raw.get("unit_spec"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

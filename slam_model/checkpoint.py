@@ -82,12 +82,14 @@ class Checkpoints:
 
     def latest(self, warn: Callable[[str], None]) -> Checkpoint | None:
         """The newest whole checkpoint, or None; `warn` is told of each damaged one passed over."""
-        for step in reversed(self.steps()):
+        steps = self.steps()
+        for step in reversed(steps):
             folder = self.folder / f"step-{step:08d}"
             problem = damage(folder)
             if problem is None:
                 return Checkpoint(folder, step, unseal(_read(folder / "state.json"), "state.json"))
-            warn(f"{folder} is damaged ({problem}): the checkpoint before it is used")
+            then = "the checkpoint before it is used" if step > steps[0] else "it was the last one"
+            warn(f"{folder} is damaged ({problem}): {then}")
         return None
 
     def remove_temporary(self) -> None:

@@ -10,7 +10,7 @@ model must have transformers' own attention (`load_generator`), not the one that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +59,15 @@ class Sampling:
                 raise UnitcorpusError(f"--{name} is {value}: it must be {words}")
 
 
-def load_generator(name: str, vocabulary: int, dtype: str, device: str) -> PreTrainedModel:
+def load_generator(
+    name: str,
+    vocabulary: int,
+    dtype: str,
+    device: str,
+    unit_spec: Mapping[str, Any] | None = None,
+) -> PreTrainedModel:
     """A checkpoint of unit tokens that generates. Raises UnitcorpusError."""
-    model = load_checkpoint(name, vocabulary, dtype, device)
+    model = load_checkpoint(name, vocabulary, dtype, device, unit_spec)
     model.set_attn_implementation("sdpa")
     return model
 

@@ -88,7 +88,9 @@ def main(arguments: Sequence[str]) -> int:
     spoken = Spoken(options, data[0].vocabulary) if options.generate else None
     results: dict[tuple[int, str, str], Result] = {}
     for name in options.checkpoints:
-        model = load_checkpoint(name, data[0].vocabulary, options.dtype, options.device)
+        model = load_checkpoint(
+            name, data[0].vocabulary, options.dtype, options.device, data[0].unit_spec
+        )
         for number, one in enumerate(data):
             print(f"{name}: {one.name} ({one.split})", file=sys.stderr)
             figures = evaluate(model, one, options)

@@ -67,7 +67,9 @@ def main(arguments: Sequence[str]) -> int:
     sampling = sampling_of(options)
     prompts = _prompts(options)
     vocoder = find_vocoder(options.vocoder, prompts.vocabulary, options.device)
-    model = load_generator(options.checkpoint, prompts.vocabulary, options.dtype, options.device)
+    model = load_generator(
+        options.checkpoint, prompts.vocabulary, options.dtype, options.device, prompts.unit_spec
+    )
     found = generate(model, prompts, sampling, options.batch)
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ as it is. What `save_pretrained` writes, plain `AutoModelForCausalLM.from_pretra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfi
 from slam_model.attention import Attention, choose_attention, pack_arguments
 from slam_model.base import Base, find_base
 from slam_model.packing import IGNORE, Pack
-from slam_model.tokens import BOS, EOS, PAD
+from slam_model.tokens import BOS, EOS, PAD, unit_words
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.seeds import seed_of
 
@@ -42,17 +43,20 @@ def load_model(
     gradient_checkpointing: bool = False,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    unit_spec: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """The model of a recipe, in evaluation mode, on `device`.
 
     `base`: slam_model.base. `twist=False` takes its shape alone, `rope_theta=None` keeps the
-    base's, `seed` draws what is random. Raises UnitcorpusError where the base cannot be had, is a
-    checkpoint of another vocabulary, has fewer positions than `context`, or cannot keep the
-    documents of a pack apart.
+    base's, `seed` draws what is random. `unit_spec`, that of the data, is kept in the model's
+    configuration and saved with it. Raises UnitcorpusError where the base cannot be had, is a
+    checkpoint of another vocabulary or of other units, has fewer positions than `context`, or
+    cannot keep the documents of a pack apart.
     """
     device = torch.device(device)
     found = find_base(base, revision, from_scratch=not twist)
     _check(found, vocab, context)
+    _check_units(found, unit_spec)
     if rope_theta is not None:
         _set_rope(found, rope_theta)
     name = choose_attention(attention, device)
@@ -63,6 +67,8 @@ def load_model(
         if found.config.vocab_size != vocab:
             model.resize_token_embeddings(vocab, mean_resizing=False)
     _reset_tokens(model)
+    if unit_spec is not None:
+        model.config.unit_spec = dict(unit_spec)
     _check_rope(model, rope_theta)
     model.set_attn_implementation(name)
     if gradient_checkpointing:
@@ -70,14 +76,26 @@ def load_model(
     return model.to(device).eval()
 
 
-def load_checkpoint(name: str, vocabulary: int, dtype: str, device: str) -> PreTrainedModel:
-    """A model of unit tokens. Raises UnitcorpusError for a text model or another vocabulary."""
+def load_checkpoint(
+    name: str,
+    vocabulary: int,
+    dtype: str,
+    device: str,
+    unit_spec: Mapping[str, Any] | None = None,
+) -> PreTrainedModel:
+    """A model of unit tokens. Raises UnitcorpusError for a text model, another vocabulary, or one
+    that was trained on other units than those of `unit_spec`."""
     folder = Path(name) / "model"  # of a training run's checkpoint
     source = str(folder) if (folder / "config.json").is_file() else name
     if not find_base(source, None, from_scratch=False).of_units:
         raise UnitcorpusError(f"{name} is no checkpoint of unit tokens: train one from it first")
     return load_model(
-        source, vocab=vocabulary, context=1, dtype=getattr(torch, dtype), device=device
+        source,
+        vocab=vocabulary,
+        context=1,
+        dtype=getattr(torch, dtype),
+        device=device,
+        unit_spec=unit_spec,
     )
 
 
@@ -121,6 +139,16 @@ def _check(base: Base, vocab: int, context: int) -> None:
         raise UnitcorpusError(
             f"{base.name} has {sorted(kinds)[0]} layers, in which the documents of a batch would "
             "see each other: choose another base"
+        )
+
+
+def _check_units(base: Base, unit_spec: Mapping[str, Any] | None) -> None:
+    """A checkpoint's units are those of the data; published checkpoints do not say theirs."""
+    before = base.unit_spec if base.weights else None
+    if before and unit_spec and before["fingerprint"] != unit_spec["fingerprint"]:
+        raise UnitcorpusError(
+            f"{base.name} was trained on other units ({unit_words(before)}) than the data's "
+            f"({unit_words(unit_spec)}): give data of its units, or another model"
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from slam_model.loop import Share
 from slam_model.model import pack_nll
 from slam_model.packing import PADDING, Pack, packs_in_order
 from slam_model.process import across
-from slam_model.recipe import TrainRecipe
+from slam_model.recipe import Data, TrainRecipe
 from slam_model.tokens import Tokens
 from unitcorpus.errors import UnitcorpusError, nearest
 
@@ -39,7 +40,7 @@ class Pretraining:
             micro_tokens=data.micro_tokens,
             seed=recipe.seed,
             epochs=data.epochs,
-            repeats=_repeats(corpora, data.repeats),
+            repeats=_repeats(corpora, data),
             process=accelerator.process_index,
             processes=accelerator.num_processes,
             pad=recipe.model.compile,
@@ -92,16 +93,28 @@ class Pretraining:
         self._loader.restore(state)
 
 
-def _repeats(corpora: Sequence[Tokens], repeats: Mapping[str, float]) -> list[float]:
-    """How often each corpus is seen in an epoch. Raises UnitcorpusError for an unknown name."""
+def _repeats(corpora: Sequence[Tokens], data: Data) -> list[float]:
+    """How often each corpus is seen in an epoch; by weights an epoch has as many tokens as all
+    corpora together. Raises UnitcorpusError for a name that is unknown or has no weight."""
     names = [corpus.name for corpus in corpora]
-    for name in repeats:
-        if name not in names:
-            raise UnitcorpusError(
-                f"data.repeats: there is no corpus '{name}'{nearest(name, names)}; --data has "
-                f"{', '.join(names)}"
-            )
-    return [repeats.get(name, 1.0) for name in names]
+    for key, given in {"repeats": data.repeats, "weights": data.weights}.items():
+        for name in given:
+            if name not in names:
+                raise UnitcorpusError(
+                    f"data.{key}: there is no corpus '{name}'{nearest(name, names)}; --data has "
+                    f"{', '.join(names)}"
+                )
+    if not data.weights:
+        return [data.repeats.get(name, 1.0) for name in names]
+    without = [name for name in names if name not in data.weights]
+    if without:
+        raise UnitcorpusError(
+            f"data.weights: {without[0]} has none; give every corpus of --data one"
+        )
+    targets = np.array([len(corpus.tokens) - len(corpus) for corpus in corpora])
+    shares = np.array([data.weights[name] for name in names])
+    repeats: list[float] = (shares / shares.sum() * targets.sum() / targets).tolist()
+    return repeats
 
 
 def _figures(suffix: str, nll: float, targets: float) -> dict[str, float]:

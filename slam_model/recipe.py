@@ -40,8 +40,17 @@ class Data(Section):
     repeats: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = Field(
         {}, description="how often a corpus is seen in an epoch, by its name; else once"
     )
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="in its place: each corpus's share of the tokens, by its name; any scale"
+    )
     train: str = Field("train", description="the split that is trained on")
     validation: str = Field("validation", description="the split of the validation figures")
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Data:
+        if self.repeats and self.weights:
+            raise ValueError("give repeats or weights, not both")
+        return self
 
 
 class Optim(Section):
@@ -157,6 +166,8 @@ class TrainRecipe(Section):
                 f"data.micro_tokens ({self.data.micro_tokens}) must hold both sides of a pair, of "
                 f"data.context ({self.data.context}) tokens each"
             )
+        if self.dpo and (self.data.repeats or self.data.weights):
+            raise ValueError("data.repeats and data.weights are of pretraining: DPO sees all pairs")
         if self.schedule.minimum > self.optim.lr:
             raise ValueError(
                 f"schedule.minimum ({self.schedule.minimum}) is above optim.lr ({self.optim.lr})"

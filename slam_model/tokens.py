@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +83,13 @@ def vocabulary(unit_spec: dict[str, Any]) -> int:
     return int(unit_spec["size"]) + FIRST_UNIT
 
 
+def unit_words(unit_spec: Mapping[str, Any]) -> str:
+    """A unit spec for a message: extractor, size and the start of its fingerprint."""
+    extractor = unit_spec["extractor"]
+    kind = extractor.get("name") or extractor.get("kind")
+    return f"{kind}, {unit_spec['size']} units, spec {unit_spec['fingerprint'][:8]}"
+
+
 def cache_folder(name: str) -> Path:
     """Where things that can be made again are kept: `$XDG_CACHE_HOME/unitcorpus/NAME`."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -92,10 +99,11 @@ def cache_folder(name: str) -> Path:
 def check_same_units(sources: Sequence[Units]) -> None:
     """Raises UnitcorpusError where two sources are made of different units."""
     for other in sources[1:]:
-        if other.unit_spec["fingerprint"] != sources[0].unit_spec["fingerprint"]:
+        one, two = sources[0].unit_spec, other.unit_spec
+        if one["fingerprint"] != two["fingerprint"]:
             raise UnitcorpusError(
-                f"the units of {sources[0].name} ({_words(sources[0].unit_spec)}) are not those of "
-                f"{other.name} ({_words(other.unit_spec)}): build both with the same units section"
+                f"the units of {sources[0].name} ({unit_words(one)}) are not those of "
+                f"{other.name} ({unit_words(two)}): build both with the same units section"
             )
 
 
@@ -204,12 +212,6 @@ def check_units(units: NDArray[np.uint16], unit_spec: dict[str, Any], where: str
     """Raises DamagedError where a unit is not one of the spec's."""
     if len(units) and int(units.max()) >= unit_spec["size"]:
         raise DamagedError(f"{where}: unit {units.max()} in a codebook of {unit_spec['size']}")
-
-
-def _words(unit_spec: dict[str, Any]) -> str:
-    extractor = unit_spec["extractor"]
-    kind = extractor.get("name") or extractor.get("kind")
-    return f"{kind}, {unit_spec['size']} units, spec {unit_spec['fingerprint'][:8]}"
 
 
 def _sync(stream: IO[bytes]) -> None:

@@ -6,7 +6,8 @@
 
 Running the same command again resumes it. Writes OUT/metrics.jsonl, OUT/checkpoints/ and, when the
 budget is spent, OUT/final/ (plain `save_pretrained`, and the recipe). Several processes:
-`accelerate launch --num_processes 2 -m slam_model.train …`.
+`accelerate launch --num_processes 2 -m slam_model.train …`. How much of each corpus: data.weights,
+data.repeats, or a mixture file in place of the corpora (slam_model.mixture).
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ from slam_model.checkpoint import Checkpoint, Checkpoints, whole_folder
 from slam_model.dpo import make_preference
 from slam_model.loop import Run, Task, train
 from slam_model.metrics import Log, duration
+from slam_model.mixture import Sources, find_sources
 from slam_model.model import load_model
-from slam_model.pairs import read_pairs
+from slam_model.pairs import Pairs, read_pairs
 from slam_model.pretrain import Pretraining
 from slam_model.recipe import TrainRecipe, changes, load_train_recipe
 from slam_model.reference import Reference, weights_digest
-from slam_model.tokens import check_same_units, open_tokens
+from slam_model.tokens import Tokens, check_same_units, open_tokens
 from unitcorpus.errors import UnitcorpusError, nearest
 from unitcorpus.seeds import seed_of
 
@@ -56,19 +58,20 @@ def main(arguments: Sequence[str]) -> int:
     out = Path(options.out).expanduser()
     accelerator = _accelerator(options.device, recipe, out)
     with _alone(out) if accelerator.is_main_process else nullcontext():
-        return run(recipe, options.data, out, accelerator, options.resume == "auto")
+        return run(recipe, find_sources(options.data), out, accelerator, options.resume == "auto")
 
 
 def run(
-    recipe: TrainRecipe, locations: Sequence[str], out: Path, accelerator: Accelerator, resume: bool
+    recipe: TrainRecipe, sources: Sources, out: Path, accelerator: Accelerator, resume: bool
 ) -> int:
     """Trains into `out`, from where an earlier run of it stopped. Returns the exit code."""
     read: Any = read_pairs if recipe.dpo else open_tokens
-    data = [read(location, recipe.data.train) for location in locations]
+    data = [read(location, recipe.data.train) for location in sources.locations]
     check_same_units(data)
+    recipe = sources.mixed(recipe, [one.name for one in data])
     validation = [
         read(location, recipe.data.validation)
-        for location in locations
+        for location in sources.locations
         if recipe.data.validation in unitcorpus.open(location).splits
     ]
     record: dict[str, Any] = {
@@ -84,7 +87,7 @@ def run(
         torch.manual_seed(seed_of(recipe.seed, "process", str(accelerator.process_index)))
 
         def load(base: str | dict[str, Any]) -> PreTrainedModel:
-            return _model(recipe, base, data[0].vocabulary, accelerator.device)
+            return _model(recipe, base, data[0], accelerator.device)
 
         model = load(str(resumed.model) if resumed else recipe.model.base)
         clock = Clock(used, recipe.budget.count_overhead)
@@ -156,12 +159,12 @@ def _warn(text: str) -> None:
 
 
 def _model(
-    recipe: TrainRecipe, base: str | dict[str, Any], vocab: int, device: torch.device
+    recipe: TrainRecipe, base: str | dict[str, Any], data: Tokens | Pairs, device: torch.device
 ) -> PreTrainedModel:
     model = recipe.model
     return load_model(
         base,
-        vocab=vocab,
+        vocab=data.vocabulary,
         context=recipe.data.context,
         twist=model.twist or base != model.base,
         rope_theta=model.rope_theta,
@@ -171,6 +174,7 @@ def _model(
         gradient_checkpointing=model.gradient_checkpointing,
         seed=recipe.seed,
         device=device,
+        unit_spec=data.unit_spec,
     )
 
 
@@ -219,7 +223,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m slam_model.train demo/slam --data corpora/demo --out runs/demo",
     )
     parser.add_argument("recipe", help="a shipped recipe's name, or the path of a YAML file")
-    parser.add_argument("--data", nargs="+", required=True, metavar="DIR", help="finished corpora")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="finished corpora, or one .yaml file that names them with weights or epochs",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
     parser.add_argument(
         "--resume",

@@ -1,10 +1,13 @@
 """Rates of the data half of the trainer, on synthetic shards with the lengths of spoken stories.
 
     OMP_NUM_THREADS=1 python tests/bench/loader.py [--stories 4000] [--units 1000] [--rounds 5]
+    OMP_NUM_THREADS=1 python tests/bench/loader.py --data CORPUS
 
 compile: shards to a memory map, checksums included, the cache and the page cache warm.
 loader: steps of 79k tokens in flat micro-batches of 8,192, shuffled, up to the tensors.
-Prints the median, lowest and highest rate of the rounds in tokens a second, and how full packs are.
+Prints the median, lowest and highest rate of the rounds in tokens a second, and how full packs are
+(rows: the same with micro-batches of the context, one row each). With --data the shards of a
+finished corpus are read in place of synthetic ones.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from slam_model.loader import Loader
 from slam_model.tokens import Tokens, open_tokens
 from tiny import random_units, write_corpus
 
+CONTEXT = 1024
 MICRO_TOKENS = 8192
 
 
@@ -55,23 +59,18 @@ def rates(rounds: int, run: Callable[[int], int]) -> dict[str, dict[str, float]]
     }
 
 
-def measure(root: Path, stories: int, units: int, rounds: int) -> dict[str, object]:
-    corpus = make_corpus(root / "corpus", stories, units)
-
+def measure(corpus: Path, root: Path, rounds: int) -> dict[str, object]:
     def compile_anew(number: int) -> int:
         return len(open_tokens(corpus, cache=root / f"cache{number}").tokens)
 
     tokens = open_tokens(corpus, cache=root / "cache")
     compiled = rates(rounds, compile_anew)
     loader = loader_of(tokens)
-    fill: list[float] = []
 
     def an_epoch(_: int) -> int:
         done = 0
         while done < len(tokens.tokens):
-            step = next(loader)
-            done += step.tokens
-            fill.append(step.tokens / (len(step.packs) * MICRO_TOKENS))
+            done += next(loader).tokens
         return done
 
     return {
@@ -79,12 +78,23 @@ def measure(root: Path, stories: int, units: int, rounds: int) -> dict[str, obje
         "mean_length": float(np.diff(tokens.offsets).mean()),
         "compile": compiled,
         "loader": rates(rounds, an_epoch),
-        "fill": statistics.mean(fill),
+        "fill": {"flat": fill(tokens, MICRO_TOKENS), "rows": fill(tokens, CONTEXT)},
     }
 
 
-def loader_of(tokens: Tokens) -> Loader:
-    return Loader([tokens], context=1024, tokens_per_step=79_000, micro_tokens=MICRO_TOKENS, seed=0)
+def fill(tokens: Tokens, micro_tokens: int) -> float:
+    """How full the packs of an epoch are."""
+    loader, held, room = loader_of(tokens, micro_tokens), 0, 0
+    while held < len(tokens.tokens):
+        step = next(loader)
+        held, room = held + step.tokens, room + len(step.packs) * micro_tokens
+    return held / room
+
+
+def loader_of(tokens: Tokens, micro_tokens: int = MICRO_TOKENS) -> Loader:
+    return Loader(
+        [tokens], context=CONTEXT, tokens_per_step=79_000, micro_tokens=micro_tokens, seed=0
+    )
 
 
 def main() -> None:
@@ -92,9 +102,12 @@ def main() -> None:
     parser.add_argument("--stories", type=int, default=4000)
     parser.add_argument("--units", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder), **vars(arguments)), indent=1))
+    parser.add_argument("--data", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        corpus = options.data or make_corpus(root / "corpus", options.stories, options.units)
+        print(json.dumps(measure(corpus, root, options.rounds), indent=1))
 
 
 if __name__ == "__main__":

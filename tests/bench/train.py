@@ -1,15 +1,14 @@
 """Useful tokens a second of the trainer against transformers' Trainer: one model, the same units.
 
-    OMP_NUM_THREADS=1 python tests/bench/train.py --data UNITS.jsonl … [--rounds 5] [--json FILE]
-    python tests/bench/train.py --data UNITS.jsonl … --gpu
+    OMP_NUM_THREADS=1 python tests/bench/train.py --data CORPUS [--rounds 5] [--json FILE]
+    OMP_NUM_THREADS=1 python tests/bench/train.py --data UNITS.jsonl … [--rounds 5]
+    python tests/bench/train.py --data CORPUS --gpu
 
-padded: Trainer, rows of a batch padded to the longest. flattened: Trainer with
-DataCollatorWithFlattening. ours: `slam_model.loop`, flat packs. All have about the same tokens in a
-step, AdamW, clipping, one process; the three take turns, so that a slow minute hits all. Useful
-tokens are those that are no padding; the first step of each run is not timed.
-With --uneven the same units are cut anew, into documents of 64 to 1,022 units, so that padded rows
-are about 60 % full, as those of the published run were; utterances of one corpus are more even.
-With --gpu the model is Qwen2.5-0.5B's (random weights) in bfloat16 at a context of 1,024.
+padded: Trainer, batches of 8 random chunks of at most 1,024 tokens, as published, padded to the
+longest. flattened: Trainer with DataCollatorWithFlattening. ours: `slam_model.loop`, flat packs.
+All have as many tokens in a step, AdamW, clipping, one process; the three take turns, so that a
+slow minute hits all. Useful tokens are those that are no padding; the first step of each run is not
+timed. With --gpu the model is Qwen2.5-0.5B's (random weights) in bfloat16.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
+from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForCausalLM,
@@ -69,19 +69,18 @@ CONTEXT = 1024
 
 @dataclass(frozen=True)
 class Setting:
-    """What is compared: a base, tokens in a step and in a pack, rows in a step of the baselines."""
+    """What is compared: a base, tokens in a pack of ours, batches of the baselines in a step."""
 
     base: Any
-    tokens_per_step: int
     micro_tokens: int
-    rows: int
     accumulation: int
     steps: int
     bf16: bool
 
 
-ON_CPU = Setting(SMALL, 8192, 8192, 16, 1, 4, bf16=False)
-ON_GPU = Setting("Qwen/Qwen2.5-0.5B", 79_000, 16_384, 8, 16, 8, bf16=True)
+ROWS = 8
+ON_CPU = Setting(SMALL, 2048, 1, 4, bf16=False)
+ON_GPU = Setting("Qwen/Qwen2.5-0.5B", 16_384, 16, 8, bf16=True)
 
 
 def read_units(files: Sequence[Path]) -> list[list[int]]:
@@ -90,24 +89,27 @@ def read_units(files: Sequence[Path]) -> list[list[int]]:
     return [[unit for unit, _ in groupby(line["units"])] for line in lines]
 
 
-def cut_unevenly(units: list[list[int]]) -> list[list[int]]:
-    """The same units in documents of random lengths that fit into the context."""
-    flat = [unit for one in units for unit in one]
-    lengths = np.random.default_rng(0).integers(64, CONTEXT - 1, len(flat) // 64)
-    ends = lengths.cumsum()
-    return [flat[end - n : end] for n, end in zip(lengths, ends, strict=True) if end <= len(flat)]
-
-
-def fill(units: list[list[int]], rows: int) -> float:
-    """How full padded batches of `rows` random documents are, on average."""
-    lengths = np.array([len(one) + 2 for one in units]).clip(max=CONTEXT)
-    batches = np.random.default_rng(0).choice(lengths, (500, rows))
+def fill(lengths: NDArray[np.int32]) -> float:
+    """How full padded batches of random chunks of these lengths are, on average."""
+    batches = np.random.default_rng(0).choice(lengths, (500, ROWS))
     return float((batches.mean(1) / batches.max(1)).mean())
 
 
-def make_tokens(units: list[list[int]], folder: Path) -> Tokens:
-    rows = [{"units": np.array(one, np.uint16)} for one in units]
+def make_tokens(data: Sequence[Path], folder: Path) -> Tokens:
+    """The tokens of a finished corpus, or of JSONL files."""
+    if data[0].is_dir():
+        return open_tokens(data[0], cache=folder)
+    rows = [{"units": np.array(one, np.uint16)} for one in read_units(data)]
     return open_tokens(write_corpus(folder / "corpus", {"train": rows}, size=500), cache=folder)
+
+
+def tokens_per_step(setting: Setting, tokens: Tokens) -> int:
+    """As many as the batches of the baselines hold on average."""
+    return int(ROWS * setting.accumulation * lengths_of(tokens).mean())
+
+
+def lengths_of(tokens: Tokens) -> NDArray[np.int32]:
+    return chunk_table(tokens.offsets, CONTEXT)[1]
 
 
 # --- ours --------------------------------------------------------------------------------------
@@ -121,7 +123,7 @@ def ours(setting: Setting, tokens: Tokens, folder: Path) -> tuple[float, float]:
             "model": {"base": setting.base, "twist": False},
             "data": {
                 "context": CONTEXT,
-                "tokens_per_step": setting.tokens_per_step,
+                "tokens_per_step": tokens_per_step(setting, tokens),
                 "micro_tokens": setting.micro_tokens,
             },
             "optim": {"lr": 1e-4},
@@ -192,7 +194,7 @@ def theirs(
     watch = Watch()
     arguments = TrainingArguments(
         str(folder),
-        per_device_train_batch_size=setting.rows,
+        per_device_train_batch_size=ROWS,
         gradient_accumulation_steps=setting.accumulation,
         max_steps=setting.steps + 1,
         learning_rate=1e-4,
@@ -235,25 +237,30 @@ def flattened() -> Any:
     return DataCollatorWithFlattening(return_position_ids=True)
 
 
-def measure(setting: Setting, units: list[list[int]], rounds: int) -> dict[str, Any]:
+def measure(setting: Setting, data: Sequence[Path], rounds: int) -> dict[str, Any]:
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     flops: dict[str, list[float]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as name:
-        tokens = make_tokens(units, Path(name))
+        tokens = make_tokens(data, Path(name))
         for number in range(rounds):
             for way, run in WAYS.items():
                 rate, pace = run(setting, tokens, Path(name) / f"{way}{number}")
                 rates[way].append(rate)
                 flops[way].append(pace)
     peak = peak_flops(torch.device("cuda" if setting.bf16 else "cpu"))
-    found: dict[str, Any] = {"padded rows are full to": fill(units, setting.rows)}
+    lengths = lengths_of(tokens)
+    found: dict[str, Any] = {
+        "chunks": len(lengths),
+        "mean chunk": float(lengths.mean()),
+        "padded batches are full to": fill(lengths),
+    }
     found |= {way: spread(values) for way, values in rates.items()}
     for way in ("padded", "flattened"):
         pairs = zip(rates["ours"], rates[way], strict=True)
         found[f"ours / {way}"] = spread([a / b for a, b in pairs])
     if peak:
         found["mfu"] = {way: statistics.median(pace) / peak for way, pace in flops.items()}
-        step = setting.tokens_per_step / statistics.median(rates["ours"])
+        step = tokens_per_step(setting, tokens) / statistics.median(rates["ours"])
         found["steps in 23.5 hours"] = int(23.5 * 3600 / step)
     return found
 
@@ -267,7 +274,6 @@ def main() -> None:
     shared = Path(__file__).parents[3] / "shared" / "data" / "units"
     parser.add_argument("--data", nargs="+", type=Path, default=sorted(shared.glob("*.jsonl")))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--uneven", action="store_true")
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -275,10 +281,8 @@ def main() -> None:
         print("there is no GPU here: nothing was measured")
         return
     if not options.data:
-        parser.error("give --data: JSONL files with `units`")
-    units = read_units(options.data)
-    units = cut_unevenly(units) if options.uneven else units
-    found = measure(ON_GPU if options.gpu else ON_CPU, units, options.rounds)
+        parser.error("give --data: a finished corpus, or JSONL files with `units`")
+    found = measure(ON_GPU if options.gpu else ON_CPU, options.data, options.rounds)
     print(json.dumps(found, indent=2))
     if options.json:
         options.json.write_text(json.dumps(found, indent=2), "utf-8")

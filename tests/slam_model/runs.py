@@ -64,8 +64,9 @@ class Started:
         for process in self._processes:
             process.start()
 
-    def send(self, number: int) -> None:
-        for process in self._processes:
+    def send(self, number: int, only: int | None = None) -> None:
+        """A signal to every process of the run, or to one."""
+        for process in self._processes if only is None else [self._processes[only]]:
             assert process.pid is not None
             os.kill(process.pid, number)
 

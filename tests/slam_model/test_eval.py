@@ -213,6 +213,13 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(tmp_path: Path, sets: Pai
     )
 
 
+def test_a_checkpoint_of_other_units_is_refused(tmp_path: Path, sets: Pairs) -> None:
+    other = {**sets.unit_spec, "fingerprint": "0" * 64}
+    model = load_model(FAMILIES["llama"], vocab=VOCAB, context=64, unit_spec=other)
+    model.save_pretrained(tmp_path / "other")
+    refused("was trained on other units", tmp_path / "other", "--data", tmp_path / "sets")
+
+
 def test_sets_of_different_units_are_refused(
     seeds: list[Path], tmp_path: Path, sets: Pairs
 ) -> None:

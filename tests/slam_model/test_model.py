@@ -326,6 +326,33 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
     refused("a vocabulary of 102 tokens, the corpus one of 52", str(tmp_path))
 
 
+def spec_of(fingerprint: str) -> dict[str, Any]:
+    return {
+        "extractor": {"kind": "published", "name": "test"},
+        "size": 50,
+        "fingerprint": fingerprint,
+    }
+
+
+def test_a_checkpoint_says_its_units_and_is_refused_for_others(tmp_path: Path) -> None:
+    make(FAMILIES["llama"], unit_spec=spec_of("a" * 64)).save_pretrained(tmp_path)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert plain.config.unit_spec == spec_of("a" * 64)
+    refused(
+        r"trained on other units \(test, 50 units, spec aaaaaaaa\)",
+        str(tmp_path),
+        unit_spec=spec_of("b" * 64),
+    )
+    make(str(tmp_path), unit_spec=spec_of("a" * 64))
+    anew = make(str(tmp_path), unit_spec=spec_of("b" * 64), twist=False)
+    assert anew.config.unit_spec == spec_of("b" * 64)
+
+
+def test_a_checkpoint_that_does_not_say_its_units_takes_those_of_the_data(tmp_path: Path) -> None:
+    make(FAMILIES["llama"]).save_pretrained(tmp_path)
+    assert make(str(tmp_path), unit_spec=spec_of("b")).config.unit_spec == spec_of("b")
+
+
 def test_a_text_model_of_too_few_tokens_is_refused(tmp_path: Path) -> None:
     text_model(tmp_path, "llama")
     refused("a vocabulary of 80 tokens, the corpus one of 502", str(tmp_path), vocab=502)

@@ -28,6 +28,7 @@ from runs import (
 from slam_model.checkpoint import Checkpoints
 from slam_model.recipe import TrainRecipe, load_train_recipe
 from tiny import FAMILIES
+from unitcorpus.shards.format import seal, unseal
 
 Arguments = list[object]
 
@@ -126,7 +127,7 @@ def test_two_processes_stop_at_the_same_step_on_a_signal_to_one(
     out, whole = tmp_path / "out", tmp_path / "whole"
     run = Started([*pretraining, "--out", out], processes=2)
     run.wait_for_step(5)
-    run.send(signal.SIGTERM)
+    run.send(signal.SIGTERM, only=1)
     assert run.wait().code == 143
     assert train(*pretraining, "--out", out, processes=2).code == 0
     assert train(*pretraining, "--out", whole, processes=2).code == 0
@@ -225,7 +226,27 @@ def other_vocabulary(folder: Path) -> list[str]:
     return ["--set", f"model.base={out / 'final'}", "--set", "model.twist=true"]
 
 
+def other_units(folder: Path) -> list[str]:
+    """A model of as many units, but not of these."""
+    out = folder / "of_other"
+    recipe = write_recipe(folder / "other.yaml", budget={"steps": 1})
+    corpus = write_stories(folder / "other")
+    info = unseal((corpus / "corpus.json").read_bytes(), "corpus.json")
+    info["units"] = {**info["units"], "fingerprint": "0" * 64}
+    (corpus / "corpus.json").write_bytes(seal(info))
+    assert train(recipe, "--data", corpus, "--out", out).code == 0
+    return ["--set", f"model.base={out / 'final'}", "--set", "model.twist=true"]
+
+
+def unfinished(folder: Path) -> list[str]:
+    corpus = write_stories(folder / "unfinished")
+    (corpus / "corpus.json").unlink()
+    return ["--data", str(corpus)]
+
+
 BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
+    "unfinished corpus": (unfinished, "is not a finished corpus"),
+    "checkpoint of other units": (other_units, "was trained on other units (test50, 50 units"),
     "no corpus": (lambda f: ["--data", str(f / "nothing")], "is not a finished corpus"),
     "other units": (
         lambda f: ["--data", str(f / "stories"), str(write_stories(f / "b", size=30))],
