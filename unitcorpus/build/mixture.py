@@ -10,14 +10,14 @@ are built in a temporary folder and forgotten, as by `unitcorpus plan RECIPE`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from unitcorpus.build.estimate import TAR_BYTES, estimate
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import Recipe, list_recipes, load_recipe
-from unitcorpus.recipe.mixture import Mixture
+from unitcorpus.recipe.mixture import Ingredient, Mixture
 from unitcorpus.shards.format import fingerprint
 from unitcorpus.shards.reader import Corpus, open_corpus
 
@@ -37,22 +37,19 @@ PER_SAMPLE = 15.0
 BYTES = 6
 """Of a unit and its run length."""
 
-ENDS = 2
-"""Tokens of a sample beside its units: BOS and EOS."""
-
 
 @dataclass(frozen=True)
 class Holding:
-    """One corpus of a mixture: `tokens` of its training split, `times` a sample is seen in an epoch
-    of the mixture. `known` says where from. `gpu_hours` to build it, where its recipe states what
-    to expect; `work_hours` on one worker of this machine, where rows were measured."""
+    """The training split of one corpus: `tokens` that are learnt, which are its units and one end a
+    sample; `times` a sample is seen in an epoch of the mixture. `known` says where from.
+    `gpu_hours` to build it, where its recipe states what to expect; `work_hours` on one worker of
+    this machine, where rows were measured."""
 
     name: str
     known: Literal["built", "expected", "measured"]
     hours: float
     tokens: int
     bytes: int
-    units: str
     times: float = 1.0
     gpu_hours: float = 0.0
     work_hours: float = 0.0
@@ -62,16 +59,13 @@ class Holding:
         """Tokens in an epoch of the mixture."""
         return round(self.times * self.tokens)
 
-    def epochs(self, epochs: float) -> float:
-        """How often its samples are seen in so many epochs of the mixture."""
-        return self.times * epochs
-
 
 @dataclass(frozen=True)
 class Survey:
-    """All corpora of a mixture, in its order."""
+    """All corpora of a mixture, in its order, and their units in words."""
 
     holdings: list[Holding]
+    units: str
 
     @property
     def epoch(self) -> int:
@@ -82,7 +76,7 @@ class Survey:
         """How many of the first so many tokens are different ones: none is seen a second time
         before all of its corpus were seen once."""
         epochs = tokens / self.epoch
-        return round(sum(min(1.0, one.epochs(epochs)) * one.tokens for one in self.holdings))
+        return round(sum(min(1.0, one.times * epochs) * one.tokens for one in self.holdings))
 
 
 def survey(
@@ -93,122 +87,104 @@ def survey(
 ) -> Survey:
     """What each corpus holds. Raises UnitcorpusError: a corpus that is neither built nor has a
     recipe, one without a training split, other units than the first's, the same corpus twice."""
-    found: list[Holding] = []
-    opened: dict[str, Any] = {}
-    for name in mixture.corpora:
-        corpus = _built(mixture, name)
-        if corpus is None:
-            found.append(_unbuilt(mixture, name, rows, device, tick))
-            opened[name] = load_recipe(_recipe_name(mixture, name)).public()["units"]
-        else:
-            found.append(_holding(name, corpus))
-            opened[name] = corpus
-    _check_units(opened)
-    _check_twice({name: one for name, one in opened.items() if isinstance(one, Corpus)})
-    times = mixture.repeats({one.name: one.tokens for one in found})
-    return Survey([Holding(**{**vars(one), "times": times[one.name]}) for one in found])
+    opened = [_open(one) for one in mixture.corpora]
+    _check_units(mixture, opened)
+    _check_twice(mixture, opened)
+    found = [
+        _holding(one, of) if isinstance(of, Corpus) else _expected(one, of, rows, device, tick)
+        for one, of in zip(mixture.corpora, opened, strict=True)
+    ]
+    times = mixture.repeats([one.tokens for one in found])
+    mixed = [replace(one, times=n) for one, n in zip(found, times, strict=True)]
+    return Survey(mixed, units_of(opened[0], codebook=False))
 
 
-def _built(mixture: Mixture, name: str) -> Corpus | None:
-    """The finished corpus, or None where there is none here yet but a recipe."""
-    location = mixture.location(name)
-    there = "://" in location or (Path(location).expanduser() / "corpus.json").is_file()
-    if there:
-        return open_corpus(location)
-    _recipe_name(mixture, name)
-    return None
+def _open(one: Ingredient) -> Corpus | Recipe:
+    """The finished corpus, or the recipe that stands for it."""
+    if "://" in one.path or (Path(one.path).expanduser() / "corpus.json").is_file():
+        return open_corpus(one.path)
+    if one.recipe is None and one.name not in list_recipes(Recipe):
+        raise UnitcorpusError(
+            f"{one.path} is no finished corpus, and no recipe is called '{one.name}'; build it, or "
+            "name in `recipe` what it will be"
+        )
+    return load_recipe(one.recipe or one.name)
 
 
-def _recipe_name(mixture: Mixture, name: str) -> str:
-    recipe = mixture.corpora[name].recipe
-    if recipe is not None or name in list_recipes(Recipe):
-        return recipe or name
-    raise UnitcorpusError(
-        f"corpora.{name}: {mixture.location(name)} is no finished corpus, and no recipe is called "
-        f"'{name}'; build it, or say in corpora.{name}.recipe what it will be"
-    )
-
-
-def _holding(name: str, corpus: Corpus) -> Holding:
+def _holding(one: Ingredient, corpus: Corpus) -> Holding:
     if not corpus.layout.plain:
-        raise UnitcorpusError(
-            f"corpora.{name} holds {corpus.layout.kind}; a mixture is of corpora of utterances"
-        )
+        raise UnitcorpusError(f"{one.path} holds {corpus.layout.kind}; a mixture is of utterances")
     if SPLIT not in corpus.splits:
-        raise UnitcorpusError(
-            f"corpora.{name} has no split '{SPLIT}', only {', '.join(corpus.splits)}"
-        )
+        raise UnitcorpusError(f"{one.path} has no split '{SPLIT}', only {', '.join(corpus.splits)}")
     totals = corpus.info["splits"][SPLIT]
-    tokens = totals["units"] + ENDS * totals["samples"]
-    units = _units_in_words(corpus.info["recipe"]["units"])
-    return Holding(name, "built", totals["seconds"] / 3600, tokens, totals["bytes"], units)
+    tokens = totals["units"] + totals["samples"]
+    return Holding(one.name, "built", totals["seconds"] / 3600, tokens, totals["bytes"])
 
 
-def _unbuilt(
-    mixture: Mixture, name: str, rows: int, device: str, tick: Callable[[str, int], None]
+def _expected(
+    one: Ingredient,
+    recipe: Recipe,
+    rows: int,
+    device: str,
+    tick: Callable[[str, int], None],
 ) -> Holding:
-    recipe = load_recipe(_recipe_name(mixture, name))
     if recipe.layout != "utterances":
-        raise UnitcorpusError(
-            f"corpora.{name}: its recipe makes {recipe.layout}; a mixture is of utterances"
-        )
-    units = _units_in_words(recipe.public()["units"])
+        raise UnitcorpusError(f"{one.path}: its recipe makes {recipe.layout}, not utterances")
     if recipe.expected is not None:
         hours, tokens = recipe.expected.hours, recipe.expected.tokens
         size = BYTES * tokens + hours * 3600 / PER_SAMPLE * TAR_BYTES
         gpu = hours / HEARD + (hours / SPOKEN if recipe.speech else 0)
-        return Holding(name, "expected", hours, tokens, round(size), units, gpu_hours=gpu)
+        return Holding(one.name, "expected", hours, tokens, round(size), gpu_hours=gpu)
     try:
         made = estimate(recipe, rows, device, tick)
     except UnitcorpusError as error:
-        raise UnitcorpusError(f"corpora.{name} is not built yet: {error}") from error
+        raise UnitcorpusError(f"{one.path} is not built yet, and {error}") from error
     if not (trained := made.splits.get(SPLIT, 0)):
-        raise UnitcorpusError(f"corpora.{name}: its recipe gives no split '{SPLIT}'")
+        raise UnitcorpusError(f"{one.path}: its recipe gives no split '{SPLIT}'")
     share = trained / made.plan.rows
-    return Holding(
-        name,
-        "measured",
-        share * made.hours,
-        round(share * made.units) + ENDS * trained,
-        round(share * made.bytes),
-        units,
-        work_hours=made.work_hours,
-    )
+    tokens = round(share * made.units) + trained
+    size = round(share * made.bytes)
+    work = made.work_hours
+    return Holding(one.name, "measured", share * made.hours, tokens, size, work_hours=work)
 
 
-def _check_units(opened: dict[str, Any]) -> None:
+def _check_units(mixture: Mixture, opened: list[Corpus | Recipe]) -> None:
     """Of built corpora the specs have to be the same, of others what their recipes ask for."""
-    (first, one), *others = opened.items()
-    for name, other in others:
-        if isinstance(one, Corpus) and isinstance(other, Corpus):
-            same = one.unit_spec["fingerprint"] == other.unit_spec["fingerprint"]
+    first = opened[0]
+    for one, other in zip(mixture.corpora, opened, strict=True):
+        if isinstance(first, Corpus) and isinstance(other, Corpus):
+            same = first.unit_spec["fingerprint"] == other.unit_spec["fingerprint"]
         else:
-            same = _section(one) == _section(other)
+            same = _section(first) == _section(other)
         if not same:
             raise UnitcorpusError(
-                f"the units of {first} ({_units_in_words(_section(one))}) are not those of {name} "
-                f"({_units_in_words(_section(other))}): a mixture is of one kind of units"
+                f"the units of {mixture.corpora[0].path} ({units_of(first)}) are not those of "
+                f"{one.path} ({units_of(other)}): a mixture is of one kind of units"
             )
 
 
-def _check_twice(corpora: dict[str, Corpus]) -> None:
+def _check_twice(mixture: Mixture, opened: list[Corpus | Recipe]) -> None:
+    """Copies of one corpus are the same one."""
     seen: dict[str, str] = {}
-    for name, corpus in corpora.items():
-        before = seen.setdefault(fingerprint(corpus.info), name)
-        if before != name:
-            raise UnitcorpusError(f"corpora {before} and {name} are the same corpus")
+    for one, corpus in zip(mixture.corpora, opened, strict=True):
+        if isinstance(corpus, Corpus):
+            if before := seen.get(content := fingerprint(corpus.info)):
+                raise UnitcorpusError(f"{before} and {one.path} hold the same corpus")
+            seen[content] = one.path
 
 
-def _section(of: Any) -> dict[str, Any]:
-    """The `units` section of the recipe of a corpus, or that section itself."""
-    section: dict[str, Any] = of.info["recipe"]["units"] if isinstance(of, Corpus) else of
-    return section
+def _section(of: Corpus | Recipe) -> dict[str, Any]:
+    """The `units` section of the recipe."""
+    recipe = of.info["recipe"] if isinstance(of, Corpus) else of.public()
+    return dict(recipe["units"])
 
 
-def _units_in_words(section: dict[str, Any]) -> str:
-    """`hubert slprl/mhubert-base-25hz layer 11, codebook …km500.bin`."""
+def units_of(of: Corpus | Recipe, codebook: bool = True) -> str:
+    """`hubert slprl/mhubert-base-25hz layer 11, codebook …km500.bin`: the units, in words."""
+    section = _section(of)
     what = [section["extractor"], section.get("model") or section.get("name") or ""]
     layer = [f"layer {section['layer']}"] if "layer" in section else []
-    book = section.get("codebook") or f"{section.get('size')} units"
-    named = " ".join(filter(None, [*what, *layer]))
-    return f"{named}, codebook {Path(str(book)).name}" if "codebook" in section else named
+    file = section.get("codebook") if codebook else None
+    book = [f"codebook {Path(file).name}"] if file else []
+    spec = [f"spec {of.unit_spec['fingerprint'][:8]}"] if isinstance(of, Corpus) else []
+    return ", ".join([" ".join(filter(None, [*what, *layer])), *book, *spec])

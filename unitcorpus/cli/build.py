@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from unitcorpus.cli.options import (
 )
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import Recipe
+
+if TYPE_CHECKING:
+    from unitcorpus.cli.mixture import Training
 
 Out = Annotated[Path | None, typer.Option(help="The folder to build in. Default: corpora/NAME.")]
 Overwrite = Annotated[
@@ -123,8 +126,8 @@ def plan(
         float | None, typer.Option(min=0.001, help="In place of tokens. Default: 23.5.")
     ] = None,
     speed: Annotated[
-        float, typer.Option(min=1, help="Tokens a second of the training. Default: as published.")
-    ] = 16_550,
+        float | None, typer.Option(min=1, help="Tokens a second of training. Default: 16550.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """What a build would make and cost: rows, hours, units, bytes, time; of a mixture what it
@@ -133,20 +136,19 @@ def plan(
     Example: unitcorpus plan demo/stinystories --set source.path=stories.jsonl
     """
     from unitcorpus.build.estimate import estimate
-    from unitcorpus.recipe.mixture import is_mixture, load_mixture
+    from unitcorpus.cli.mixture import Training
+    from unitcorpus.recipe.mixture import is_mixture
 
+    training = Training(tokens, hours, speed)
     if is_mixture(recipe):
-        from unitcorpus.cli.mixture import plan_mixture
-
-        if limit is not None:
-            raise UnitcorpusError("--limit is for recipes: a mixture has no rows of its own")
-        if tokens is not None and hours is not None:
-            raise UnitcorpusError("give --tokens or --hours, not both")
-        mixture = load_mixture(recipe, settings or ())
-        print(plan_mixture(mixture, (tokens, hours, speed), measure, read_device(device)))
+        if settings or limit is not None:
+            raise UnitcorpusError("--set and --limit are for recipes: change the mixture's file")
+        _plan_mixture(recipe, training, measure, read_device(device))
         return
-    if tokens is not None or hours is not None:
-        raise UnitcorpusError(f"--tokens and --hours are for mixtures, and {recipe} is none")
+    if training != Training():
+        raise UnitcorpusError(
+            f"--tokens, --hours and --speed are for mixtures, and {recipe} is a recipe"
+        )
     resolved = read_recipe(recipe, settings, limit)
     target = read_device(device)
     with Counter() as counter:
@@ -162,3 +164,16 @@ def plan(
     print(f"speech    {length}{found.units:,} units")
     print(f"on disk   {found.bytes / 1e6:,.1f} MB of shards")
     print(f"work      {duration(found.work_hours * 3600)} on one worker")
+
+
+def _plan_mixture(name: str, training: Training, rows: int, device: str) -> None:
+    from unitcorpus.build.mixture import survey
+    from unitcorpus.cli.mixture import Training, describe
+    from unitcorpus.recipe.mixture import load_mixture
+
+    if training.tokens is not None and training != Training(training.tokens):
+        raise UnitcorpusError("give --tokens, or --hours and --speed, not both")
+    mixture = load_mixture(name)
+    with Counter() as counter:
+        found = survey(mixture, rows, device, counter.tick)
+    print(describe(mixture, found, training))

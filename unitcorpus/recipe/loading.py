@@ -27,10 +27,8 @@ def recipe_folder() -> Path:
 
 
 def list_recipes(model: type[Section] = Recipe) -> list[str]:
-    """Names of the shipped recipes that are a `model`, e.g. `demo/stinystories`: those that have
-    its required keys."""
-    needed = {key for key, field in model.model_fields.items() if field.is_required()}
-    return [name for name, path in _shipped().items() if needed <= _read_yaml(path).keys()]
+    """Names of the shipped recipes that are a `model`, e.g. `demo/stinystories`."""
+    return [name for name, path in _shipped().items() if model.recognises(read_yaml(path))]
 
 
 def _shipped() -> dict[str, Path]:
@@ -45,18 +43,13 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return load_section(Recipe, name, overrides)
 
 
-def recipe_keys(name: str) -> set[str]:
-    """The keys of the YAML file `name`, which tell what it is a recipe of."""
-    return set(_read_yaml(_find(name, Recipe)))
-
-
 def load_section(model: type[S], name: str, overrides: Sequence[str] = ()) -> S:
     """The recipe `name` as a `model`, with `a.b=c` overrides applied.
 
     Raises UnitcorpusError for an unknown name, bad YAML, an unknown key or a value out of range.
     """
-    path = _find(name, model)
-    data = _read_yaml(path)
+    path = find_recipe(name, model)
+    data = read_yaml(path)
     for override in overrides:
         _apply(data, override)
     try:
@@ -65,7 +58,8 @@ def load_section(model: type[S], name: str, overrides: Sequence[str] = ()) -> S:
         raise UnitcorpusError(f"recipe {name}: {_explain(error.errors(), model)}") from None
 
 
-def _find(name: str, model: type[Section]) -> Path:
+def find_recipe(name: str, model: type[Section]) -> Path:
+    """The file of a recipe, by its shipped name or path. Raises UnitcorpusError."""
     path = Path(name).expanduser()
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
@@ -81,7 +75,8 @@ def _find(name: str, model: type[Section]) -> Path:
     )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """What a recipe's file says. Raises UnitcorpusError."""
     try:
         data = yaml.load(path.read_text("utf-8"), _Once)
     except (OSError, UnicodeDecodeError) as error:

@@ -161,9 +161,11 @@ class Recipe(Section):
     @model_validator(mode="before")
     @classmethod
     def _is_for_a_corpus(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "source" not in data and {"model", "optim"} & set(data):
+        if not isinstance(data, dict) or "source" in data:
+            return data
+        if {"model", "optim"} & set(data):
             raise ValueError("this is a training recipe; run it with: python -m slam_model.train")
-        if isinstance(data, dict) and "source" not in data and "corpora" in data:
+        if "corpora" in data:
             raise ValueError("this is a mixture; look at it with: unitcorpus plan")
         return data
 
