@@ -1,63 +1,19 @@
-"""A mixture: which corpora a run is trained on, and how much of each.
+"""The corpora of a run, and how much of each: `--data` of slam_model.train.
 
     python -m slam_model.train slam --data MIXTURE.yaml --out runs/slam
 
-    corpora:                                  # MIXTURE.yaml
-      - {path: corpora/stinystories, weight: 0.4}
-      - {path: "hf://datasets/user/librilight-units", weight: 0.6}
-
-Weights are shares of the tokens that are learnt; with `epochs` in their place a corpus is seen so
-often while one without is seen once. A path is read from the folder that the file is in.
+What a mixture is: unitcorpus.recipe.mixture. Its numbers become the recipe's own, data.weights or
+data.repeats, and are recorded with the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from pydantic import Field, model_validator
 
 from slam_model.recipe import TrainRecipe
 from unitcorpus.errors import UnitcorpusError
-from unitcorpus.recipe.loading import load_section
-from unitcorpus.recipe.section import Section
-
-SUFFIXES = (".yaml", ".yml")
-
-
-class Part(Section):
-    """One corpus of a mixture."""
-
-    path: str = Field(..., min_length=1, description="a folder, or any URL of fsspec")
-    weight: float | None = Field(None, gt=0, description="share of the tokens; any scale")
-    epochs: float | None = Field(None, gt=0, le=1e6, description="times in an epoch of the run")
-
-
-class Mixture(Section):
-    """Every corpus has a weight, or none has."""
-
-    name: str = ""
-    description: str = ""
-    corpora: list[Part] = Field(..., min_length=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_a_mixture(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "corpora" not in data:
-            raise ValueError("this is no mixture of corpora for --data: it has no list 'corpora'")
-        return data
-
-    @model_validator(mode="after")
-    def _one_measure(self) -> Mixture:
-        weighted = [part.weight is not None for part in self.corpora]
-        if any(weighted) and not all(weighted):
-            missing = self.corpora[weighted.index(False)].path
-            raise ValueError(f"give every corpus a weight, or none: {missing} has none")
-        if any(weighted) and any(part.epochs is not None for part in self.corpora):
-            raise ValueError("give weights or epochs, not both")
-        return self
+from unitcorpus.recipe.mixture import Mixture, mixture_of
 
 
 @dataclass(frozen=True)
@@ -91,18 +47,8 @@ class Sources:
 
 
 def find_sources(locations: Sequence[str]) -> Sources:
-    """What `--data` was given: corpora, or one mixture file. Raises UnitcorpusError."""
-    files = [one for one in locations if one.endswith(SUFFIXES)]
-    if not files:
+    """What `--data` was given: corpora, or one mixture. Raises UnitcorpusError."""
+    mixture = mixture_of(locations)
+    if mixture is None:
         return Sources(list(locations))
-    if len(locations) > 1:
-        raise UnitcorpusError(f"--data {files[0]} is a mixture: name all corpora in it, or none")
-    path = Path(files[0]).expanduser()
-    if not path.is_file():
-        raise UnitcorpusError(f"--data {files[0]}: there is no such mixture file")
-    mixture = load_section(Mixture, str(path))
-    return Sources([_place(part.path, path.parent) for part in mixture.corpora], mixture)
-
-
-def _place(path: str, folder: Path) -> str:
-    return path if "://" in path else str(folder / Path(path).expanduser())
+    return Sources([one.path for one in mixture.corpora], mixture)

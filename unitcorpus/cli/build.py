@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from unitcorpus.cli.options import (
 )
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import Recipe
+
+if TYPE_CHECKING:
+    from unitcorpus.cli.mixture import Training
 
 Out = Annotated[
     str | None,
@@ -131,14 +134,36 @@ def plan(
     measure: Annotated[
         int, typer.Option(min=1, help="Rows to build, and forget, for the estimate.")
     ] = 8,
+    tokens: Annotated[
+        float | None, typer.Option(min=1, help="Of a mixture: the tokens to be trained on.")
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0.001, help="In place of tokens. Default: 23.5.")
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option(min=1, help="Tokens a second of training. Default: 16550.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """What a build would make and cost: rows, hours, units, bytes, time. Writes nothing.
+    """What a build would make and cost: rows, hours, units, bytes, time; of a mixture what it
+    holds, and how far that goes. Writes nothing.
 
     Example: unitcorpus plan demo/stinystories --set source.path=stories.jsonl
     """
     from unitcorpus.build.estimate import estimate
+    from unitcorpus.cli.mixture import Training
+    from unitcorpus.recipe.mixture import is_mixture
 
+    training = Training(tokens, hours, speed)
+    if is_mixture(recipe):
+        if settings or limit is not None:
+            raise UnitcorpusError("--set and --limit are for recipes: change the mixture's file")
+        _plan_mixture(recipe, training, measure, read_device(device))
+        return
+    if training != Training():
+        raise UnitcorpusError(
+            f"--tokens, --hours and --speed are for mixtures, and {recipe} is a recipe"
+        )
     resolved = read_recipe(recipe, settings, limit)
     target = read_device(device)
     with Counter() as counter:
@@ -150,7 +175,20 @@ def plan(
     print(f"left out  {dropped}")
     print(f"shards    {len(found.plan.shards):,} of up to {resolved.shards.samples:,} samples")
     print(f"from {found.measured} rows built on {target}, about")
-    hours = f"{found.hours:,.2f} hours, " if found.hours else ""
-    print(f"speech    {hours}{found.units:,} units")
+    length = f"{found.hours:,.2f} hours, " if found.hours else ""
+    print(f"speech    {length}{found.units:,} units")
     print(f"on disk   {found.bytes / 1e6:,.1f} MB of shards")
     print(f"work      {duration(found.work_hours * 3600)} on one worker")
+
+
+def _plan_mixture(name: str, training: Training, rows: int, device: str) -> None:
+    from unitcorpus.build.mixture import survey
+    from unitcorpus.cli.mixture import Training, describe
+    from unitcorpus.recipe.mixture import load_mixture
+
+    if training.tokens is not None and training != Training(training.tokens):
+        raise UnitcorpusError("give --tokens, or --hours and --speed, not both")
+    mixture = load_mixture(name)
+    with Counter() as counter:
+        found = survey(mixture, rows, device, counter.tick)
+    print(describe(mixture, found, training))

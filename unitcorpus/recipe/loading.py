@@ -23,13 +23,12 @@ PLAIN = re.compile(r"null|true|false|[-+]?(\d{1,30}(\.\d*)?|\.\d+)([eE][-+]?\d{1
 MAX_BYTES = 1 << 20
 """Of a recipe: no one writes a longer one."""
 
-
 MAX_DEPTH = 30
 
 
 class _Loader(yaml.SafeLoader):
     """Plain data, not deeply nested, and without aliases: ten lines of them can stand for more than
-    a memory holds."""
+    a memory holds. A key that stands twice in a mapping is refused: YAML would keep the last."""
 
     depth = 0
 
@@ -45,6 +44,17 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key '{key.value}' stands there twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
 
 def recipe_folder() -> Path:
     """The shipped recipes: inside the wheel, or beside the package in a source checkout."""
@@ -53,10 +63,8 @@ def recipe_folder() -> Path:
 
 
 def list_recipes(model: type[Section] = Recipe) -> list[str]:
-    """Names of the shipped recipes that are a `model`, e.g. `demo/stinystories`: those that have
-    its required keys."""
-    needed = {key for key, field in model.model_fields.items() if field.is_required()}
-    return [name for name, path in _shipped().items() if needed <= _read_yaml(path).keys()]
+    """Names of the shipped recipes that are a `model`, e.g. `demo/stinystories`."""
+    return [name for name, path in _shipped().items() if model.recognises(read_yaml(path))]
 
 
 def _shipped() -> dict[str, Path]:
@@ -76,8 +84,8 @@ def load_section(model: type[S], name: str, overrides: Sequence[str] = ()) -> S:
 
     Raises UnitcorpusError for an unknown name, bad YAML, an unknown key or a value out of range.
     """
-    path = _find(name, model)
-    data = _read_yaml(path)
+    path = find_recipe(name, model)
+    data = read_yaml(path)
     for override in overrides:
         _apply(data, override)
     try:
@@ -86,7 +94,8 @@ def load_section(model: type[S], name: str, overrides: Sequence[str] = ()) -> S:
         raise UnitcorpusError(f"recipe {name}: {_explain(error.errors(), model)}") from None
 
 
-def _find(name: str, model: type[Section]) -> Path:
+def find_recipe(name: str, model: type[Section]) -> Path:
+    """The file of a recipe, by its shipped name or path. Raises UnitcorpusError."""
     path = Path(name).expanduser()
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
@@ -102,7 +111,8 @@ def _find(name: str, model: type[Section]) -> Path:
     )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """What a recipe's file says. Raises UnitcorpusError."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UnitcorpusError(f"recipe {path.name} has more than {MAX_BYTES:,} bytes")

@@ -133,6 +133,14 @@ class Compute(Section):
     )
 
 
+class Expected(Section):
+    """What the training split is known to hold, before it is built: hours of speech and tokens, as
+    published. For estimates alone; a plan does not record it."""
+
+    hours: float = Field(..., gt=0)
+    tokens: int = Field(..., gt=0)
+
+
 class Recipe(Section):
     name: str = Field(..., pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     description: str = ""
@@ -148,12 +156,17 @@ class Recipe(Section):
     filters: Filters = Field(default_factory=dict)
     shards: Shards = Shards()
     compute: Compute = Compute()
+    expected: Expected | None = Field(None, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
     def _is_for_a_corpus(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "source" not in data and {"model", "optim"} & set(data):
+        if not isinstance(data, dict) or "source" in data:
+            return data
+        if {"model", "optim"} & set(data):
             raise ValueError("this is a training recipe; run it with: python -m slam_model.train")
+        if "corpora" in data:
+            raise ValueError("this is a mixture; look at it with: unitcorpus plan")
         return data
 
     @model_validator(mode="before")
