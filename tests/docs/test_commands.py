@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import shlex
 from importlib import import_module
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe
 
 COMMAND = re.compile(r"^(?:[A-Z_]+=\S+ +)*(unitcorpus|python -m slam_model\.\w+)(?= |$)")
+ASSIGNMENT = re.compile(r"[A-Z_]+=")  # of a variable, before the command
 TAKES_A_RECIPE = ("build", "pairs", "plan", "doctor", "fit")
 ENDS = {"|", ">", ">>", "&&", "&", ";", "2>&1"}
 RUN_ELSEWHERE = ("docs/extending.md",)  # its commands want what it adds: test_extending.py
@@ -45,7 +47,7 @@ def in_prose(page: Path) -> list[str]:
 
 def problem(line: str, whole: bool) -> str:
     """What is wrong with a command line, or an empty string; `whole`: it is meant to be run."""
-    words = [word for word in shlex.split(line, comments=True) if "=" not in word or word[0] != "H"]
+    words = list(dropwhile(ASSIGNMENT.match, shlex.split(line, comments=True)))
     end = next((i for i, word in enumerate(words) if word in ENDS), len(words))
     words = [word for word in words[:end] if word not in ("…", "--debug")]
     try:
