@@ -18,6 +18,7 @@ from slam_model.recipe import load_train_recipe
 from unitcorpus.cli import app
 from unitcorpus.errors import UnitcorpusError
 from unitcorpus.recipe import load_recipe
+from unitcorpus.recipe.mixture import is_mixture, load_mixture
 
 COMMAND = re.compile(r"^(?:[A-Z_]+=\S+ +)*(unitcorpus|python -m slam_model\.\w+)(?= |$)")
 ASSIGNMENT = re.compile(r"[A-Z_]+=")  # of a variable, before the command
@@ -76,7 +77,11 @@ def _corpus_command(words: list[str], whole: bool) -> None:
     recipe = given.get("recipe") if command.name in TAKES_A_RECIPE else None
     if recipe and recipe.isupper():
         return
-    if recipe and not recipe.endswith(".yaml"):
+    if not recipe or recipe.endswith(".yaml"):
+        return
+    if command.name == "plan" and is_mixture(recipe):
+        load_mixture(recipe)
+    else:
         load_recipe(recipe, given["settings"] or [])
 
 
