@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 SECRETS = (
-    # What stands before the host of a URL, what a signed URL says of its signer, tokens of the Hub.
+    # What stands before the host of a URL, with or without its scheme (libraries quote the rest
+    # alone), what a signed URL says of its signer, tokens of the Hub.
     (re.compile(r"(?<=://)[^/\s@'\"]*@"), ""),
+    (re.compile(r"(?<![^\s'\"])[^/\s:@'\"]+:[^/\s@'\"]+@"), ""),
     (
         re.compile(
             r"(?i)([?&][\w-]*(?:sig|signature|token|key|secret|credential)[\w-]*=)[^&\s'\"]+"

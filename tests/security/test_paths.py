@@ -142,13 +142,14 @@ def test_a_name_that_leads_out_is_known(name: str) -> None:
 def test_an_object_whose_name_leads_out_is_not_fetched(corpus: Path, tmp_path: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.put(str(corpus), "/hostile", recursive=True)
-    memory.store["/hostile//tmp/escaped.json"] = memory.store["/hostile/corpus.json"]
+    escaped = tmp_path / "escaped.json"
+    memory.store[f"/hostile/{escaped}"] = memory.store["/hostile/corpus.json"]
     try:
         with pytest.raises(UnitcorpusError, match="a name that leads out of it"):
             verify("memory://hostile")
     finally:
         memory.rm("/hostile", recursive=True)
-    assert not Path("/tmp/escaped.json").exists()
+    assert not escaped.exists()
 
 
 def test_files_beyond_all_measure_are_refused_by_their_size(corpus: Path) -> None:

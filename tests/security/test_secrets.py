@@ -29,6 +29,7 @@ LOCATIONS = [
         f"401 Client Error for url: https://x.org/a?sig={SECRET}",
         f"Authorization: Bearer {TOKEN} was refused",
         f"cannot open 's3://k:{SECRET}@bucket/x', gave up",
+        f'Invalid bucket name "k:{SECRET}@bucket": Bucket name must match',
     ],
 )
 def test_errors_do_not_tell_secrets_whoever_wrote_them(text: str) -> None:

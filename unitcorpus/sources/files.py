@@ -12,7 +12,7 @@ import lzma
 import posixpath
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from hashlib import sha256
 from typing import IO, Any
 
@@ -79,22 +79,27 @@ def opened(path: str) -> Iterator[IO[bytes]]:
 
     try:
         handle = fsspec.open(path, "rb")
-    except (ValueError, ImportError) as error:  # an unknown protocol, or one without its package
+        raw = handle.__enter__()
+    except OSError as error:
+        raise _unread(path, error) from error
+    except Exception as error:  # no such protocol, or its package; and each store raises its own
         raise UnitcorpusError(f"cannot open {path}: {one_line(error)}") from error
     try:
-        with handle as raw:
+        with closing(handle):
             yield raw
-    except FileNotFoundError as error:
-        raise UnitcorpusError(f"no such file: {path} (source.path)") from error
-    except IsADirectoryError as error:
-        raise UnitcorpusError(
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise _unread(path, error) from error
+
+
+def _unread(path: str, error: Exception) -> UnitcorpusError:
+    if isinstance(error, FileNotFoundError):
+        return UnitcorpusError(f"no such file: {path} (source.path)")
+    if isinstance(error, IsADirectoryError):
+        return UnitcorpusError(
             f"{path} is a folder: source.path must name one file "
             "(a folder of data files is read by source.kind 'huggingface')"
-        ) from error
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise UnitcorpusError(
-            f"cannot read {path}: {one_line(error)}; check it or fetch it again"
-        ) from error
+        )
+    return UnitcorpusError(f"cannot read {path}: {one_line(error)}; check it or fetch it again")
 
 
 def stored(path: str) -> dict[str, Any]:
