@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _forget_units(path: Path) -> None:
-    """A text model does not say of which units it is; one of ours does, and is refused for others."""
+    """A text model does not say of which units it is; ours do, and are refused for others."""
     config = json.loads(path.read_text("utf-8"))
     del config["unit_spec"]
     path.write_text(json.dumps(config, indent=2), "utf-8")
