@@ -41,5 +41,5 @@ def test_the_quick_start_runs_from_top_to_bottom(tmp_path: Path) -> None:
     assert all(verify(root) == [] for root in corpora.iterdir())
     mine = unitcorpus.open(corpora / "mine")
     assert {sample.meta["id"] for sample in mine} == {"river", "owl", "rain"}
-    assert mine.info["rejected"] == {"empty": 1}
+    assert mine.info["rejected"] == {"empty_text": 1}
     assert len((tmp_path / "generated" / "generations.jsonl").read_text().splitlines()) == 3
